@@ -1,0 +1,1 @@
+"""Offline half of Quarterturn: data, views, networks, objectives, recipes, trainer, evaluation and export."""

@@ -1,0 +1,114 @@
+"""A whole training run: images of the recipe's data set, its split, the training, and the record of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.manifest import Fitting, TrainingData
+from training.data.image_set import ImageSet
+from training.data.sources import load_images
+from training.data.splits import halves, hold_out
+from training.environment import library_versions, source_revision
+from training.objectives.build import build_objective
+from training.recipe import Recipe
+from training.run_folder import RunError, RunFolder
+from training.trainer import Outcome, check_same_run, train
+
+
+def fitting_of(recipe: Recipe) -> Fitting:
+    """Return how images are fitted for the recipe's network."""
+    return Fitting(size=recipe.data.size, shorter_side=recipe.data.shorter_side)
+
+
+def load_split(recipe: Recipe, data_root: Path, split: str) -> ImageSet:
+    """Return split 'train' or 'test' of the recipe's data set, all classes. Raises DataError."""
+    return load_images(
+        data_root,
+        recipe.data.name,
+        split,
+        fitting_of(recipe),
+        skip_unreadable=recipe.data.skip_unreadable,
+        limit_per_class=recipe.data.limit_per_class if split == "train" else 0,
+    )
+
+
+def in_distribution(recipe: Recipe, images: ImageSet) -> ImageSet:
+    """Return the images that are normal: those of data.in_class, or all. Raises DataError for an unknown class."""
+    return images if recipe.data.in_class is None else images.of_class(recipe.data.in_class)
+
+
+def training_indices(recipe: Recipe, normal: ImageSet) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return indices of ``normal`` training images (trained on, held out for calibration); design: Calibration."""
+    settings = recipe.calibration
+    if settings.source == "test_half":
+        return np.arange(len(normal)), np.empty(0, np.int64)
+    return hold_out(normal.labels, settings.share, settings.minimum, settings.seed)
+
+
+def calibration_images(recipe: Recipe, data_root: Path) -> tuple[ImageSet, str]:
+    """Return the images that calibrate, none of them trained on, and their split in words."""
+    settings = recipe.calibration
+    if settings.source == "train_holdout":
+        normal = in_distribution(recipe, load_split(recipe, data_root, "train"))
+        return normal.take(training_indices(recipe, normal)[1]), "held out of train"
+    normal = in_distribution(recipe, load_split(recipe, data_root, "test"))
+    return normal.take(halves(len(normal), settings.seed)[0]), "half of test"
+
+
+def train_recipe(
+    recipe: Recipe,
+    data_root: Path,
+    run: RunFolder,
+    *,
+    seed: int = 0,
+    resume: bool = False,
+    max_minutes: float | None = None,
+) -> Outcome:
+    """Train ``recipe`` on the data of ``data_root`` into ``run``, with everything needed to repeat it.
+
+    An existing run is refused unless ``resume``; a refused or failed call leaves it as it was. Raises DataError,
+    RunError, TrainingError.
+    """
+    if run.checkpoint_path.exists():
+        if not resume:
+            raise RunError(f"{run.path} holds a run already; go on with it by --resume, or choose another --out")
+        check_same_run(run.load_checkpoint(), recipe, seed)
+    train_images = load_split(recipe, data_root, "train")
+    build_objective(recipe, len(train_images.classes))
+    normal = in_distribution(recipe, train_images)
+    kept, held_out = training_indices(recipe, normal)
+    record = {
+        "data": TrainingData(
+            name=recipe.data.name,
+            split="train",
+            digest=train_images.digest,
+            available=len(normal),
+            count=len(kept),
+            in_class=recipe.data.in_class,
+        ).model_dump(),
+        "held_out": len(held_out),
+        "classes": list(train_images.classes),
+        "skipped": list(train_images.skipped),
+    }
+    if run.checkpoint_path.exists():
+        before = run.training_record()
+        if before["data"] != record["data"]:
+            raise RunError(f"the images in {data_root} are not those the run in {run.path} began with")
+    run.write_json("recipe.json", recipe.settings())
+    run.write_json("training.json", record)
+    environment = {"libraries": library_versions(), "source_revision": source_revision(), "seed": seed}
+    run.write_json("environment.json", {**environment, "data_root": str(data_root.resolve())})
+    outcome = train(recipe, normal.take(kept), run, seed=seed, resume=resume, max_minutes=max_minutes)
+    progress = {
+        "step": outcome.step,
+        "steps": outcome.steps,
+        "finished": outcome.finished,
+        "views": outcome.views,
+        "seconds": round(outcome.seconds, 1),
+        "device": outcome.device,
+    }
+    run.write_json("training.json", {**record, **progress})
+    return outcome
