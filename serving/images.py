@@ -30,6 +30,9 @@ DEFAULT_MAX_PIXELS = 50_000_000
 MAX_PIXELS_LIMIT = 1024**3 // 4 // 3
 # Each scan of a progressive JPEG may touch every pixel in a few bytes; encoders make about ten.
 MAX_JPEG_SCANS = 100
+MAX_JPEG_JUNK = 65_536
+# Segments of a JPEG, chunks of a PNG: Pillow walks them in Python, and encoders make some thousands at most.
+MAX_PARTS = 50_000
 # A resized image keeps this many times its shorter side of the longer one, so that a 1 x 100000 strip stays small.
 MAX_ASPECT = 8
 
@@ -93,13 +96,15 @@ def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.
     """
     name, reader = _format_of(data)
     try:
+        if name == "JPEG":
+            _check_jpeg(data)
+        elif name == "PNG":
+            _check_png(data)
         image = reader(BytesIO(data))
         width, height = image.size
         _check_size(width, height, max_pixels)
         if isinstance(image, TiffImageFile):
             _check_size(int(image.tag_v2.get(TILEWIDTH, 1)), int(image.tag_v2.get(TILELENGTH, 1)), max_pixels)
-        if isinstance(image, JpegImageFile):
-            _check_scans(data)
         image.load()
         orientation = _orientation(image)
         rgb = _to_rgb(image)
@@ -151,8 +156,11 @@ def _resized_centre(image: Image.Image, shorter_side: int, width: int, height: i
         )
     ]
     region = image.crop((spans[0].first, spans[1].first, spans[0].last, spans[1].last))
-    box = (spans[0].start, spans[1].start, spans[0].stop, spans[1].stop)
-    return region.resize((width, height), Image.Resampling.BICUBIC, box=box)
+    # Along the rows, then the columns, in two calls: in one, Pillow picks the order by cost, and rounds otherwise.
+    rows = region.resize(
+        (width, region.height), Image.Resampling.BICUBIC, box=(spans[0].start, 0, spans[0].stop, region.height)
+    )
+    return rows.resize((width, height), Image.Resampling.BICUBIC, box=(0, spans[1].start, width, spans[1].stop))
 
 
 class _Span:
@@ -192,17 +200,36 @@ def _too_large(max_pixels: int) -> str:
     return f"an image may have {max_pixels} pixels"
 
 
-def _check_scans(data: bytes) -> None:
-    scans, position = 0, 2
+def _check_jpeg(data: bytes) -> None:
+    """Refuse a JPEG that a few bytes make slow to read: endless scans, segments, or junk between the segments."""
+    scans, segments, junk, position = 0, 0, 0, 2
     while marker := _JPEG_MARKER.search(data, position):
-        code, position = marker[1][0], marker.end()
+        code = marker[1][0]
         if code == _JPEG_END:
             return
+        if scans == 0:
+            junk += marker.start() - position
         scans += code == _JPEG_SCAN
-        if scans > MAX_JPEG_SCANS:
-            raise ImageError("undecodable_image", f"a JPEG file of more than {MAX_JPEG_SCANS} scans")
+        segments += 1
+        if scans > MAX_JPEG_SCANS or segments > MAX_PARTS or junk > MAX_JPEG_JUNK:
+            raise ImageError(
+                "undecodable_image",
+                f"this JPEG file has more than {MAX_JPEG_SCANS} scans, {MAX_PARTS} segments "
+                f"or {MAX_JPEG_JUNK} stray bytes",
+            )
+        position = marker.end()
         if code not in (_JPEG_START, _JPEG_TEMPORARY):
             position += int.from_bytes(data[position : position + 2], "big")
+
+
+def _check_png(data: bytes) -> None:
+    """Refuse a PNG of endless chunks; each is its length in four bytes, a name of four, a body, a checksum."""
+    chunks, position = 0, 8
+    while position < len(data):
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+        chunks += 1
+        if chunks > MAX_PARTS:
+            raise ImageError("undecodable_image", f"this PNG file has more than {MAX_PARTS} chunks")
 
 
 def _orientation(image: ImageFile) -> int:
@@ -219,6 +246,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = _from_unbounded(image)
     if not image.has_transparency_data:
         return image.convert("RGB")
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, tuple) and max(transparent) > 255:  # a 16-bit colour, of pixels already cut to 8 bits
+        image.info["transparency"] = tuple(value >> 8 for value in transparent)
     rgba = image.convert("RGBA")
     page = Image.new("RGB", rgba.size, "white")
     page.paste(rgba, mask=rgba.getchannel("A"))

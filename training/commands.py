@@ -2,18 +2,65 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from training.recipe import Scale
+from training.recipe import SCALES, Scale
+
+SEED = Annotated[int, typer.Option(min=0)]
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add the offline subcommands to ``app``; called through the entry-point group 'quarterturn.commands'."""
-    for command in (train,):
+    for command in (recipes, data, train, evaluate, export):
         app.command()(command)
+
+
+def recipes(as_json: Annotated[bool, typer.Option("--json", help="print a JSON list")] = False) -> None:
+    """List the recipes: every model of the paper so far, and those for images of your own."""
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    from training.recipe_files import all_recipes
+
+    listed = all_recipes()
+    if as_json:
+        fields = {"name", "targets", "row", "method", "published"}
+        typer.echo(json.dumps([recipe.model_dump(mode="json", include=fields) for recipe in listed], indent=2))
+        return
+    table = Table(Column("recipe", no_wrap=True), "target", "row", "published")
+    for recipe in listed:
+        figures = ", ".join(f"{figure.metric} {figure.value}" for figure in recipe.published)
+        table.add_row(recipe.name, ", ".join(recipe.targets) or "-", recipe.row, figures or "-")
+    Console().print(table)
+
+
+def data(
+    root: Annotated[Path, typer.Option(help="data root: one folder a data set")] = Path("data"),
+    download: Annotated[str | None, typer.Option(metavar="NAME", help="fetch a data set into the root")] = None,
+) -> None:
+    """Say which data sets are in a data root, which are missing, and how to get them."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from training.data import catalog
+
+    if download is not None:
+        catalog.download(root, download)
+    there = {entry.name for entry in root.iterdir() if entry.is_dir()} if root.is_dir() else set()
+    table = Table("data set", "there", "for", "how to get it")
+    for entry in catalog.CATALOG:
+        is_there = entry.name in there
+        table.add_row(
+            entry.name, "yes" if is_there else "no", entry.purpose, "-" if is_there else catalog.describe(entry)
+        )
+    for name in sorted(there - {entry.name for entry in catalog.CATALOG}):
+        if not name.startswith("."):
+            table.add_row(name, "yes", "a data set of your own", "-")
+    Console().print(table)
 
 
 def train(
@@ -24,7 +71,7 @@ def train(
     overrides: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a setting; repeatable")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: SEED = 0,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the run's last checkpoint")] = False,
     max_minutes: Annotated[float | None, typer.Option(min=0.0, help="stop at a checkpoint after so long")] = None,
 ) -> None:
@@ -34,17 +81,60 @@ def train(
     from training.training_run import train_recipe
 
     resolved = load_recipe(recipe, _scale(scale), overrides)
-    run = RunFolder(out)
-    outcome = train_recipe(resolved, data, run, seed=seed, resume=resume, max_minutes=max_minutes)
-    minutes = outcome.seconds / 60
-    done = "finished" if outcome.finished else f"stopped at a checkpoint; `--resume` goes on with {out}"
+    outcome = train_recipe(resolved, data, RunFolder(out), seed=seed, resume=resume, max_minutes=max_minutes)
+    done = "finished" if outcome.finished else "stopped at a checkpoint; --resume goes on"
     typer.echo(
-        f"{resolved.name}: step {outcome.step} of {outcome.steps}, {outcome.views} views in {minutes:.1f} min; {done}"
+        f"{resolved.name}: step {outcome.step} of {outcome.steps}, {outcome.views} views "
+        f"in {outcome.seconds / 60:.1f} min; {done}"
     )
 
 
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="run folder of a trained recipe")],
+    data: Annotated[Path, typer.Option(help="data root: one folder a data set")],
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+) -> None:
+    """Run a recipe's own evaluation: writes RUN/evaluation.json and prints a table."""
+    from rich.console import Console
+
+    from training.evaluation import evaluate_run
+    from training.evaluation_table import print_evaluation
+    from training.run_folder import RunFolder
+
+    if device not in ("auto", "cpu", "cuda"):
+        raise typer.BadParameter("is auto, cpu or cuda", param_hint="--device")
+    evaluation = evaluate_run(RunFolder(run), data, device=device)  # type: ignore[arg-type]  # checked above
+    print_evaluation(evaluation, Console())
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="run folder of a trained recipe")],
+    name: Annotated[str, typer.Option(help="name of the model")],
+    models: Annotated[Path, typer.Option(help="folder of graphs: NAME/model.onnx is written into it")] = Path("models"),
+    precision: Annotated[str, typer.Option(help="fp32")] = "fp32",
+    data: Annotated[Path | None, typer.Option(help="data root, if the images have moved since training")] = None,
+    with_network: Annotated[Path | None, typer.Option(help="also write the bare network to this file")] = None,
+    baseline: Annotated[
+        Path | None, typer.Option(help="evaluated run of an equally trained network, to print beside")
+    ] = None,
+) -> None:
+    """Export a run as one ONNX graph with its calibration and model card."""
+    from training.export import export_run
+    from training.run_folder import RunFolder
+
+    exported = export_run(
+        RunFolder(run),
+        name,
+        models,
+        data_root=data,
+        precision=precision,
+        with_network=with_network,
+        baseline=None if baseline is None else RunFolder(baseline),
+    )
+    typer.echo(f"{exported.path}: {exported.size / 1e6:.2f} MB, {exported.digest}")
+
+
 def _scale(text: str) -> Scale:
-    from training.recipe import SCALES
     from training.recipe_files import RecipeError
 
     for scale in SCALES:

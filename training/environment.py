@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 from pathlib import Path
 
 import torch
 
-LIBRARIES = ("torch", "torchvision", "lightning-fabric", "numpy", "onnx", "onnxscript", "onnxruntime-gpu", "onnxruntime")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "lightning-fabric",
+    "numpy",
+    "onnx",
+    "onnxscript",
+    "onnxruntime-gpu",
+    "onnxruntime",
+)
 
 
 def library_versions() -> dict[str, str]:
@@ -25,8 +35,10 @@ def library_versions() -> dict[str, str]:
 
 def source_revision() -> str:
     """Return the git revision of the source, with '+changes' if the tree differs from it; 'unknown' outside git."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).resolve().parents[1]
     try:
+        if Path(_git(root, "rev-parse", "--show-toplevel")).resolve() != root:
+            return "unknown"  # installed somewhere inside another project
         revision = _git(root, "rev-parse", "HEAD")
         changed = _git(root, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.CalledProcessError):
@@ -37,6 +49,11 @@ def source_revision() -> str:
 def _git(root: Path, *arguments: str) -> str:
     done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def is_first_process() -> bool:
+    """Return whether this process writes the run folder: the first of torchrun's, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def describe_device(device: torch.device) -> str:

@@ -12,14 +12,28 @@ def write_atomically(path: Path, data: bytes) -> None:
 
     Raises OSError (a full disk, say) with the old file untouched and nothing left behind.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    write_together({path: data})
+
+
+def write_together(contents: dict[Path, bytes]) -> None:
+    """Write several files, each atomically and none before all of them are on the disk.
+
+    Raises OSError with the old files untouched and nothing left behind. Only a crash between two renames, which take no
+    space and no time, can leave some new and some old.
+    """
+    written: dict[Path, Path] = {}
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        for path, data in contents.items():
+            temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            written[temporary] = path
+            with temporary.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        for temporary, path in written.items():
+            temporary.replace(path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
+        for temporary in written:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
         raise

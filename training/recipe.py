@@ -17,7 +17,7 @@ SCALES: tuple[Scale, ...] = ("paper", "cpu", "smoke")
 class Settings(BaseModel):
     """Base of all recipe tables: frozen, unknown keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class WideResNetSettings(Settings):
@@ -27,6 +27,12 @@ class WideResNetSettings(Settings):
     depth: Annotated[int, Field(ge=10)]
     width: Annotated[int, Field(ge=1)]
     dropout: Annotated[float, Field(ge=0, lt=1)]
+
+    @model_validator(mode="after")
+    def _whole_blocks(self) -> WideResNetSettings:
+        if (self.depth - 4) % 6:
+            raise ValueError(f"depth {self.depth} is not 6n + 4 (10, 16, 22, 28, 34, 40, ...)")
+        return self
 
 
 class ResNet18Settings(Settings):
@@ -44,6 +50,8 @@ class DataSettings(Settings):
     ``in_class``: train on this class alone (one-class models). ``limit_per_class``: that many images a class at most,
     0 for all. ``skip_unreadable``: leave out, and name, images that do not decode instead of stopping.
     """
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)  # a class folder may be called 3
 
     name: Annotated[str, Field(min_length=1)]
     size: Annotated[int, Field(ge=8)]
@@ -82,7 +90,7 @@ class ClassificationSettings(Settings):
 
 
 class TransformationSettings(Settings):
-    """Predict rotation, vertical and horizontal translation of each view (Section 4.2.1): mean of three cross entropies.
+    """Predict rotation, vertical and horizontal translation of each view (Section 4.2.1): the mean of three losses.
 
     Each image is seen under all four rotations of ``translations_per_image`` random translations a step.
     """

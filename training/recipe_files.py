@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -21,9 +21,7 @@ class RecipeError(ValueError):
 
 def recipe_paths() -> dict[str, Path]:
     """Return the recipe files that ship, by recipe name, in order of section and file name."""
-    return {
-        path.stem: path for path in sorted(RECIPES.rglob("*.toml")) if SCALE_FILES not in path.parents
-    }
+    return {path.stem: path for path in sorted(RECIPES.rglob("*.toml")) if SCALE_FILES not in path.parents}
 
 
 def load_recipe(name: str, scale: Scale = "paper", overrides: list[str] | None = None) -> Recipe:
@@ -39,6 +37,8 @@ def load_recipe(name: str, scale: Scale = "paper", overrides: list[str] | None =
             tables = _merge(tables, layer)
     for override in overrides or []:
         tables = _merge(tables, _parse_override(override))
+    if "scale" in tables:
+        raise RecipeError(f"recipe {name!r}: 'scale' is no setting of a recipe; choose it with --scale")
     try:
         return Recipe.model_validate({**tables, "scale": scale})
     except ValidationError as error:
@@ -62,12 +62,17 @@ def _find(name: str) -> Path:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
-        raise RecipeError(f"{path.name} is not valid TOML: {error}") from error
+    except OSError as error:
+        raise RecipeError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:  # not UTF-8, or not TOML
+        raise RecipeError(f"{path} is not valid TOML: {error}") from error
 
 
 def _scale_layers(scale: Scale, recipe: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the scale's tables that apply, from general to particular: every, objective.KIND, recipe.NAME."""
+    """Return the scale's tables that apply, from general to particular: every, objective.KIND, recipe.NAME.
+
+    A table that names a 'kind' (of network, say) applies only to recipes of that kind.
+    """
     tables = _read(SCALE_FILES / f"{scale}.toml")
     kind = recipe.get("objective", {}).get("kind", "")
     layers = [
@@ -75,15 +80,22 @@ def _scale_layers(scale: Scale, recipe: dict[str, Any]) -> list[dict[str, Any]]:
         tables.get("objective", {}).get(kind, {}),
         tables.get("recipe", {}).get(recipe.get("name", ""), {}),
     ]
-    return [layer for layer in layers if layer]
+    return [
+        {key: value for key, value in layer.items() if _same_kind(value, recipe.get(key))} for layer in layers if layer
+    ]
+
+
+def _same_kind(change: Any, base: Any) -> bool:
+    if not (isinstance(change, dict) and isinstance(base, dict)) or "kind" not in change:
+        return True
+    return bool(change["kind"] == base.get("kind"))
 
 
 def _merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in change.items():
         kept = merged.get(key)
-        both = isinstance(value, dict) and isinstance(kept, dict)
-        if both and value.get("kind", kept.get("kind")) == kept.get("kind"):
+        if isinstance(value, dict) and isinstance(kept, dict) and _same_kind(value, kept):
             merged[key] = _merge(kept, value)
         else:
             merged[key] = value
@@ -111,51 +123,59 @@ def _explain(error: ValidationError) -> str:
     problems = []
     for problem in error.errors():
         where = [str(step) for step in problem["loc"]]
+        path = _without_union_tags(where)
         if problem["type"] == "extra_forbidden":
-            known = _keys_at(Recipe, where[:-1])
-            path = [step for step in where if step not in _union_tags()]
-            problems.append(f"unknown key {'.'.join(path)!r}{_nearest(where[-1], known)}")
+            problems.append(f"unknown key {'.'.join(path)!r}{_nearest_key(path, where[:-1])}")
         else:
-            path = [step for step in where if step not in _union_tags()]
-            problems.append(f"{'.'.join(path)}: {problem['msg']}" if path else problem["msg"])
+            said = problem["msg"].removeprefix("Value error, ")
+            problems.append(f"{'.'.join(path)}: {said}" if path else said)
     return "; ".join(problems)
 
 
-def _union_tags() -> set[str]:
-    """Return the values of 'kind', which pydantic puts into the path of an error inside a union."""
-    return {"wide_resnet", "resnet18", "classification", "transformations"}
+def _without_union_tags(where: list[str]) -> list[str]:
+    """Return the path without the values of 'kind' that pydantic puts in where a table has several kinds."""
+    return [step for index, step in enumerate(where) if index == 0 or step not in _kinds_of_table(where[:index])]
 
 
-def _keys_at(model: type[BaseModel], path: list[str]) -> list[str]:
-    """Return the known keys of the table at ``path`` (union tags in the path choose the member)."""
-    keys: list[str] = []
-    here: list[type[BaseModel]] = [model]
-    for step in path:
-        if step in _union_tags():
-            here = [
-                member for member in here if "kind" in member.model_fields and step in _kind_of(member)
-            ]
+def _nearest_key(path: list[str], table: list[str]) -> str:
+    """Return a hint at the key of ``table`` that is most like ``path``, or at the same key of another table."""
+    elsewhere = [
+        f"{name}.{key}" for name in Recipe.model_fields for model in _models_at([name]) for key in model.model_fields
+    ]
+    for key in elsewhere:
+        if key.endswith(f".{path[-1]}") and key != ".".join(path):
+            return f"; did you mean {key!r}?"
+    siblings = [key for model in _models_at(table) for key in model.model_fields]
+    close = difflib.get_close_matches(path[-1], siblings, n=1, cutoff=0.4)
+    return f"; did you mean {'.'.join([*path[:-1], *close])!r}?" if close else ""
+
+
+def _kinds_of_table(where: list[str]) -> set[str]:
+    return {kind for model in _models_at(where) for kind in _kinds_of(model)}
+
+
+def _models_at(where: list[str]) -> list[type[BaseModel]]:
+    """Return the tables a path may lead to; in it a value of 'kind' chooses among kinds, a number an item of a list."""
+    here: list[type[BaseModel]] = [Recipe]
+    for step in where:
+        if step.isdigit():
             continue
-        here = [
+        here = [model for model in here if step in _kinds_of(model)] or [
             found
-            for member in here
-            if step in member.model_fields
-            for found in _models_in(member.model_fields[step].annotation)
+            for model in here
+            if step in model.model_fields
+            for found in _models_in(model.model_fields[step].annotation)
         ]
-    for member in here:
-        keys += list(member.model_fields)
-    return keys
+    return here
 
 
-def _kind_of(model: type[BaseModel]) -> tuple[Any, ...]:
-    return get_args(model.model_fields["kind"].annotation)
+def _kinds_of(model: type[BaseModel]) -> tuple[Any, ...]:
+    return get_args(model.model_fields["kind"].annotation) if "kind" in model.model_fields else ()
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    if get_origin(annotation) is None:
-        return []
     return [found for argument in get_args(annotation) for found in _models_in(argument)]
 
 

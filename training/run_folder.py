@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from training.files import write_atomically
@@ -40,15 +41,22 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     def recipe(self) -> Recipe:
-        """Return the resolved recipe of the run. Raises RunError if this is no run folder."""
-        return Recipe.model_validate(self._read_json("recipe.json"))
+        """Return the resolved recipe of the run. Raises RunError if this is no run folder, or it is damaged."""
+        settings = self._read_json("recipe.json")
+        try:
+            return Recipe.model_validate(settings)
+        except ValidationError as error:
+            raise RunError(f"{self.path / 'recipe.json'} is no recipe of this version: {error}") from error
 
     def environment(self) -> dict[str, Any]:
         """Return what the run ran on: versions, device, seed, source revision, data root."""
         return self._read_json("environment.json")
 
     def training_record(self) -> dict[str, Any]:
-        """Return what was trained on and for how long: data, classes, views, seconds, epochs, finished."""
+        """Return what was trained on: 'data', 'held_out', 'classes', 'skipped'.
+
+        And, from the first checkpoint on, how long: 'step', 'steps', 'finished', 'views', 'seconds', 'device'.
+        """
         return self._read_json("training.json")
 
     def _read_json(self, name: str) -> dict[str, Any]:
@@ -76,7 +84,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             write_atomically(self.path / name, data)
         except OSError as error:
-            raise RunError(f"could not write {self.path / name}: {error.strerror}; what was there is intact") from error
+            raise _not_written(self.path / name, error) from error
 
     def load_checkpoint(self) -> dict[str, Any]:
         """Return the latest checkpoint, on the CPU: 'network', 'optimiser', 'step', 'seed', 'views', 'seconds'.
@@ -89,12 +97,31 @@ class RunFolder:
             checkpoint: dict[str, Any] = torch.load(self.checkpoint_path, map_location="cpu", weights_only=True)
         except Exception as error:
             raise RunError(f"{self.checkpoint_path} is damaged: {error}") from error
-        if checkpoint.get("format") != CHECKPOINT_FORMAT:
-            raise RunError(f"{self.checkpoint_path} has format {checkpoint.get('format')}, not {CHECKPOINT_FORMAT}")
+        found = checkpoint.get("format") if isinstance(checkpoint, dict) else None
+        if found != CHECKPOINT_FORMAT:
+            raise RunError(f"{self.checkpoint_path} has checkpoint format {found}, not {CHECKPOINT_FORMAT}")
         return checkpoint
 
-    def truncate_metrics(self, step: int) -> None:
-        """Drop log lines after ``step``: those that a resumed run writes again."""
+    def append_metrics(self, line: str) -> None:
+        """Add a line to the training log. Raises RunError if that fails."""
+        try:
+            with self.metrics_path.open("a", encoding="utf-8") as file:
+                file.write(line + "\n")
+        except OSError as error:
+            raise _not_written(self.metrics_path, error) from error
+
+    def begin(self, step: int) -> None:
+        """Make the folder ready for a run that goes on from ``step``.
+
+        Drops the log lines after ``step``, which will be written again, and the unfinished files of a killed process.
+        Raises RunError if it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _not_written(self.path, error) from error
+        for leftover in self.path.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
         if not self.metrics_path.exists():
             return
         kept = []
@@ -107,15 +134,48 @@ class RunFolder:
         self._write(self.metrics_path.name, "".join(kept).encode())
 
 
+def check_same_recipe(checkpoint: dict[str, Any], recipe: Recipe, seed: int | None = None) -> None:
+    """Raise RunError, naming what differs, if the checkpoint is of another recipe (or seed); trainer.* may differ."""
+    there, here = flat_settings(json.loads(checkpoint["recipe"])), flat_settings(recipe.settings())
+    differing = [
+        f"{key} ({there.get(key, 'not set')} there, {here.get(key, 'not set')} here)"
+        for key in sorted(there.keys() | here.keys())
+        if not key.startswith("trainer.") and there.get(key) != here.get(key)
+    ]
+    if seed is not None and checkpoint["seed"] != seed:
+        differing.append(f"--seed ({checkpoint['seed']} there, {seed} here)")
+    if differing:
+        raise RunError(f"the checkpoint is of another run; these differ: {', '.join(differing)}")
+
+
+def flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested settings with dotted keys, as --set writes them: {'optimiser.lr': 0.1, ...}."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= flat_settings(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def _not_written(path: Path, error: OSError) -> RunError:
+    return RunError(f"could not write {path}: {error.strerror or error}; what was there is intact")
+
+
 def heads_of(recipe: Recipe, classes: int) -> dict[str, int]:
     """Return the heads (name -> classes) of the recipe's network for data of ``classes`` classes."""
     return build_objective(recipe, classes).heads
 
 
 def load_network(run: RunFolder) -> tuple[nn.Module, Recipe]:
-    """Return the run's network as of its latest checkpoint, on the CPU in evaluation mode, and its recipe."""
+    """Return the run's network as of its latest checkpoint, on the CPU in evaluation mode, and its recipe.
+
+    Raises RunError: no run folder, no checkpoint yet, a damaged one, or one of another recipe.
+    """
     recipe = run.recipe()
     checkpoint = run.load_checkpoint()
+    check_same_recipe(checkpoint, recipe)
     network = build_network(recipe.network, heads_of(recipe, len(run.training_record()["classes"])))
-    network.load_state_dict(checkpoint["network"])
+    try:
+        network.load_state_dict(checkpoint["network"])
+    except RuntimeError as error:
+        raise RunError(f"{run.checkpoint_path} does not fit the classes in training.json: {error}") from error
     return network.eval(), recipe

@@ -11,11 +11,12 @@ from serving.manifest import Fitting, TrainingData
 from training.data.image_set import ImageSet
 from training.data.sources import load_images
 from training.data.splits import halves, hold_out
-from training.environment import library_versions, source_revision
+from training.environment import is_first_process, library_versions, source_revision
 from training.objectives.build import build_objective
+from training.progress import note
 from training.recipe import Recipe
-from training.run_folder import RunError, RunFolder
-from training.trainer import Outcome, check_same_run, train
+from training.run_folder import RunError, RunFolder, check_same_recipe
+from training.trainer import Outcome, train
 
 
 def fitting_of(recipe: Recipe) -> Fitting:
@@ -75,7 +76,7 @@ def train_recipe(
     if run.checkpoint_path.exists():
         if not resume:
             raise RunError(f"{run.path} holds a run already; go on with it by --resume, or choose another --out")
-        check_same_run(run.load_checkpoint(), recipe, seed)
+        check_same_recipe(run.load_checkpoint(), recipe, seed)
     train_images = load_split(recipe, data_root, "train")
     build_objective(recipe, len(train_images.classes))
     normal = in_distribution(recipe, train_images)
@@ -97,18 +98,32 @@ def train_recipe(
         before = run.training_record()
         if before["data"] != record["data"]:
             raise RunError(f"the images in {data_root} are not those the run in {run.path} began with")
-    run.write_json("recipe.json", recipe.settings())
-    run.write_json("training.json", record)
-    environment = {"libraries": library_versions(), "source_revision": source_revision(), "seed": seed}
-    run.write_json("environment.json", {**environment, "data_root": str(data_root.resolve())})
-    outcome = train(recipe, normal.take(kept), run, seed=seed, resume=resume, max_minutes=max_minutes)
-    progress = {
-        "step": outcome.step,
-        "steps": outcome.steps,
-        "finished": outcome.finished,
-        "views": outcome.views,
-        "seconds": round(outcome.seconds, 1),
-        "device": outcome.device,
-    }
-    run.write_json("training.json", {**record, **progress})
-    return outcome
+        record = {**before, **record}
+
+    def write_progress(outcome: Outcome) -> None:
+        progress = {
+            "step": outcome.step,
+            "steps": outcome.steps,
+            "finished": outcome.finished,
+            "views": outcome.views,
+            "seconds": round(outcome.seconds, 1),
+            "device": outcome.device,
+        }
+        run.write_json("training.json", {**record, **progress})
+
+    if is_first_process():
+        for skipped in train_images.skipped:
+            note(f"left out: {skipped}")
+        run.write_json("recipe.json", recipe.settings())
+        run.write_json("training.json", record)
+        environment = {"libraries": library_versions(), "source_revision": source_revision(), "seed": seed}
+        run.write_json("environment.json", {**environment, "data_root": str(data_root.resolve())})
+    return train(
+        recipe,
+        normal.take(kept),
+        run,
+        seed=seed,
+        resume=resume,
+        max_minutes=max_minutes,
+        on_checkpoint=write_progress,
+    )

@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
+from typing import get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from serving.manifest import ViewGridSpec
+from serving.manifest import ViewAxis, ViewGridSpec
 
 ROTATIONS = (0, 1, 2, 3)
 TRANSLATION_SHARE = 4  # a translation is a quarter of the image: 8 pixels at 32, 56 at 224
@@ -121,11 +122,12 @@ class ViewGrid:
 
     def spec(self) -> ViewGridSpec:
         """Return the grid as the manifest records it."""
+        axes: list[ViewAxis] = [axis for axis in get_args(ViewAxis) if axis in self.heads]
         return ViewGridSpec(
             rotations=list(self.rotations),
             vertical=list(self.vertical),
             horizontal=list(self.horizontal),
             order="rotate_translate" if self.order == "rotate_translate" else "translate_rotate",
-            axes=list(self.heads),
-            heads=list(self.heads),
+            axes=axes,
+            heads=axes,
         )

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from serving.images import decode_image, resize_shorter_side
-from training.data.draws import step_seed
-from training.data.image_set import DataError, ImageSet, InMemory, OnDisk
+from serving.images import resize_shorter_side
+from training.data.draws import generator
+from training.data.image_set import DataError, Images, ImageSet, InMemory, Labels, OnDisk, open_image
 
 Batch = tuple[Tensor, Tensor]
 
@@ -45,8 +45,7 @@ class _Order:
         self._count, self._seed, self._rank, self._world = count, seed, rank, world
 
     def epoch(self, epoch: int, first_step: int) -> Iterator[Tensor]:
-        generator = torch.Generator().manual_seed(step_seed(~self._seed, epoch))
-        order = torch.randperm(self._count, generator=generator)
+        order = torch.from_numpy(generator("order", self._seed, epoch).permutation(self._count))
         for step in range(first_step, self.steps):
             yield order[step * self.batch : (step + 1) * self.batch][self._rank :: self._world]
 
@@ -60,8 +59,8 @@ class MemoryFeed:
         self._order = _Order(len(images), batch, seed, rank, world)
         self.batch, self.steps_per_epoch = self._order.batch, self._order.steps
         self._device = device
-        self._pixels = torch.from_numpy(np.ascontiguousarray(pixels.array.transpose(0, 3, 1, 2))).to(device)
-        self._labels = torch.from_numpy(images.labels).to(device)
+        self._pixels = torch.from_numpy(pixels.array.transpose(0, 3, 1, 2).copy()).to(device)
+        self._labels = torch.from_numpy(images.labels.copy()).to(device)
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch from ``first_step`` on."""
@@ -79,36 +78,52 @@ class StreamingFeed:
         self._order = _Order(len(images), batch, seed, rank, world)
         self.batch, self.steps_per_epoch = self._order.batch, self._order.steps
         self._device = device
-        self._files = _RandomCrops(pixels, images.labels, seed)
-        self._workers = max(1, (os.cpu_count() or 1) // world)
+        self._crops = _RandomCrops(pixels, images.labels, seed)
+        self._workers = max(1, _cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """Yield the batches of one epoch from ``first_step`` on."""
-        batches = [[(epoch, int(i)) for i in indices] for indices in self._order.epoch(epoch, first_step)]
-        loader: DataLoader[tuple[Tensor, int]] = DataLoader(
-            self._files,
-            batch_sampler=batches,  # type: ignore[arg-type]  # our dataset is indexed by (epoch, image)
-            num_workers=min(self._workers, max(1, len(batches))),
+        """Yield the batches of one epoch from ``first_step`` on. Raises DataError naming a file that went bad."""
+        batches = [(epoch, indices.tolist()) for indices in self._order.epoch(epoch, first_step)]
+        loader: DataLoader[Batch | str] = DataLoader(
+            self._crops,
+            batch_size=None,  # an item is a batch already
+            sampler=batches,
+            num_workers=max(1, min(self._workers, len(batches))),
             pin_memory=self._device.type == "cuda",
         )
-        for images, labels in loader:
+        for item in loader:
+            if isinstance(item, str):
+                raise DataError(item)
+            images, labels = item
             moved = images.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
             yield moved, labels.to(self._device, non_blocking=True)
 
 
-class _RandomCrops(Dataset[tuple[Tensor, int]]):
-    def __init__(self, pixels: OnDisk, labels: np.ndarray[tuple[int], np.dtype[np.int64]], seed: int) -> None:
+class _RandomCrops(Dataset[Batch | str]):
+    """Batches by (epoch, indices): uint8 [n, size, size, 3] and labels, or what is wrong with a file."""
+
+    def __init__(self, pixels: OnDisk, labels: Labels, seed: int) -> None:
         self._pixels, self._labels, self._seed = pixels, labels, seed
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
-        epoch, index = key
+    def __getitem__(self, key: tuple[int, list[int]]) -> Batch | str:
+        epoch, indices = key
+        try:
+            crops = np.stack([self._crop(epoch, index) for index in indices])
+        except DataError as error:  # an exception would reach the user with the worker's stack
+            return str(error)
+        return torch.from_numpy(crops), torch.from_numpy(self._labels[indices])
+
+    def _crop(self, epoch: int, index: int) -> Images:
         fitting = self._pixels.fitting
-        image = resize_shorter_side(decode_image(self._pixels.paths[index].read_bytes()), fitting.shorter_side)
-        generator = np.random.default_rng([self._seed, epoch, index])
-        left = int(generator.integers(image.width - fitting.size + 1))
-        top = int(generator.integers(image.height - fitting.size + 1))
-        crop = image.crop((left, top, left + fitting.size, top + fitting.size))
-        return torch.from_numpy(np.array(crop)), int(self._labels[index])
+        image = resize_shorter_side(open_image(self._pixels.paths[index]), fitting.shorter_side)
+        draws = generator("crop", self._seed, epoch, index)
+        left = int(draws.integers(image.width - fitting.size + 1))
+        top = int(draws.integers(image.height - fitting.size + 1))
+        return np.array(image.crop((left, top, left + fitting.size, top + fitting.size)))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def make_feed(

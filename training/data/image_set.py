@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from serving.images import read_image
+from serving.images import ImageError, decode_image, fit_image
 from serving.manifest import Fitting
 
 Images = NDArray[np.uint8]
@@ -49,8 +50,8 @@ class OnDisk:
         return OnDisk(tuple(self.paths[int(i)] for i in indices), self.fitting)
 
     def read(self, start: int, stop: int) -> Images:
-        """Return images start..stop-1, centre-cropped, as uint8 [n, size, size, 3]."""
-        return np.stack([read_image(path.read_bytes(), self.fitting) for path in self.paths[start:stop]])
+        """Return images start..stop-1, centre-cropped, as uint8 [n, size, size, 3]. Raises DataError naming a file."""
+        return np.stack([fit_image(open_image(path), self.fitting) for path in self.paths[start:stop]])
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class ImageSet:
         return replace(self, labels=self.labels[indices], pixels=self.pixels.take(indices))
 
     def of_class(self, name: str) -> ImageSet:
-        """Return the images of one class; raises DataError naming the nearest classes if there is no such class."""
+        """Return the images of one class. Raises DataError listing the classes if there is none of that name."""
         return self.take(np.flatnonzero(self.labels == class_index(self.classes, name)))
 
     def batches(self, size: int) -> Iterator[Images]:
@@ -88,6 +89,16 @@ class ImageSet:
 
 class DataError(ValueError):
     """Data that is missing, empty, unreadable, or does not suit the recipe; the message says which and what to do."""
+
+
+def open_image(path: Path) -> Image.Image:
+    """Return the image in a file, upright and RGB. Raises DataError naming the file and what is wrong with it."""
+    try:
+        return decode_image(path.read_bytes())
+    except ImageError as error:
+        raise DataError(f"{path}: {error.reason}") from error
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror}") from error
 
 
 def class_index(classes: tuple[str, ...], name: str) -> int:

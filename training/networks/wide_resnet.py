@@ -29,8 +29,8 @@ class _Block(nn.Module):
         branch = functional.relu(self.bn2(self.conv1(activated)), inplace=True)
         if self.dropout > 0:
             branch = functional.dropout(branch, self.dropout, self.training)
-        branch = self.conv2(branch)
-        return branch + (x if self.shortcut is None else self.shortcut(activated))
+        residual: Tensor = self.conv2(branch)
+        return residual + (x if self.shortcut is None else self.shortcut(activated))
 
 
 class WideResNet(nn.Module):

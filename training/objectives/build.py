@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from training.data.image_set import DataError
 from training.objectives.classification import Classification
 from training.objectives.objective import Objective
 from training.objectives.transformations import TransformationPrediction
@@ -9,11 +10,11 @@ from training.recipe import ClassificationSettings, Recipe
 
 
 def build_objective(recipe: Recipe, classes: int) -> Objective:
-    """Return the recipe's objective for data of ``classes`` classes. Raises ValueError if it needs more of them."""
+    """Return the recipe's objective for data of ``classes`` classes. Raises DataError if it needs more."""
     settings, channels_last = recipe.objective, recipe.trainer.channels_last
     if isinstance(settings, ClassificationSettings):
         if classes < 2:
-            raise ValueError(
+            raise DataError(
                 f"a classifier needs at least two classes and {recipe.data.name!r} has {classes}; "
                 "for a single class train a one-class recipe"
             )

@@ -38,10 +38,10 @@ class Classification:
             return {"loss": loss, "label": loss}
         views, weights = self._choose_views(len(images), images.device, draws)
         logits = network(to_network(self._grid.take(images, views), self._channels_last))
-        upright = logits["label"].unflatten(0, views.shape)[:, 0]
+        upright = logits["label"].reshape(*views.shape, -1)[:, 0]
         label_loss = functional.cross_entropy(upright, labels)
         each = functional.cross_entropy(logits["rotation"], views.flatten(), reduction="none")
-        rotation_loss = (each.unflatten(0, views.shape) * weights).sum(dim=1).mean()
+        rotation_loss = (each.reshape(views.shape) * weights).sum(dim=1).mean()
         return {
             "loss": label_loss + self._settings.rotation_weight * rotation_loss,
             "label": label_loss,

@@ -1,0 +1,158 @@
+"""Collection: the graphs of a models folder, and which of them run for a request (design: HTTP API).
+
+The default classifier runs, and with it the one-class graphs of the setting ``one_class``, or else those whose normal
+is the classifier's whole training set: a narrower idea of normal would flag most of what the classifier knows. Where
+no classifier is loaded, the one-class graphs of the setting run, or else those trained on a whole data set, or else
+all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.errors import NoClassifierError, TwoClassifiersError, UnknownModelError, WrongKindError, unknown_name
+from serving.graph import Graph, load_graph
+from serving.settings import Settings, variable
+
+GRAPH_FILE = "model.onnx"
+
+_log = logging.getLogger(__name__)
+
+
+class CollectionError(RuntimeError):
+    """A models folder, or a choice of models in the settings, with which nothing can start."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The graphs that run for one request: at most one classifier, any number of one-class graphs, not none of both."""
+
+    classifier: Graph | None
+    one_class: tuple[Graph, ...]
+
+    @property
+    def graphs(self) -> tuple[Graph, ...]:
+        """All of them, the classifier first."""
+        return ((self.classifier,) if self.classifier else ()) + self.one_class
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The loaded graphs, sorted by name, and those that run where a request names none."""
+
+    graphs: tuple[Graph, ...]
+    default: Selection
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the graphs, sorted."""
+        return tuple(graph.name for graph in self.graphs)
+
+    def get(self, name: str) -> Graph:
+        """Return the graph of that name. Raises UnknownModelError."""
+        for graph in self.graphs:
+            if graph.name == name:
+                return graph
+        raise UnknownModelError(name, self.names)
+
+    def classifier(self, name: str | None = None) -> Graph:
+        """Return the classifier of that name, or the default one.
+
+        Raises UnknownModelError, WrongKindError for a one-class graph, NoClassifierError where there is no default.
+        """
+        if name is None:
+            if self.default.classifier is None:
+                raise NoClassifierError
+            return self.default.classifier
+        graph = self.get(name)
+        if graph.manifest.kind != "classifier":
+            raise WrongKindError(name, graph.manifest.kind, "classifier")
+        return graph
+
+    def select(self, names: Sequence[str] = ()) -> Selection:
+        """Return the graphs of those names, each once and in that order, or the default ones where there are none.
+
+        Raises UnknownModelError and TwoClassifiersError.
+        """
+        if not names:
+            return self.default
+        chosen = [self.get(name) for name in dict.fromkeys(names)]
+        classifiers = [graph for graph in chosen if graph.manifest.kind == "classifier"]
+        if len(classifiers) > 1:
+            raise TwoClassifiersError(graph.name for graph in classifiers)
+        one_class = tuple(graph for graph in chosen if graph.manifest.kind == "one_class")
+        return Selection(classifiers[0] if classifiers else None, one_class)
+
+    def warm(self) -> None:
+        """Run every graph once, so that the first request waits for nothing. Raises GraphError."""
+        for graph in self.graphs:
+            graph.warm()
+
+
+def load_collection(folder: Path, settings: Settings) -> Collection:
+    """Load every ``NAME/model.onnx`` in the folder and settle what runs by default.
+
+    A folder without that file is no model and is passed over. Raises CollectionError for a folder that is missing or
+    has no model, a graph whose name is not its folder's, several classifiers of which none is set as the default, and
+    a setting that names a model which is not there or of the other kind; GraphError and ProviderError as
+    ``load_graph``.
+    """
+    if not folder.is_dir():
+        raise CollectionError(f"the models folder {folder} does not exist")
+    paths = sorted(path for path in folder.glob(f"*/{GRAPH_FILE}") if path.is_file())
+    if not paths:
+        raise CollectionError(f"the models folder {folder} holds no model: no NAME/{GRAPH_FILE} in it")
+    graphs = []
+    for path in paths:
+        graph = load_graph(path, settings.device, settings.threads)
+        if graph.name != path.parent.name:
+            raise CollectionError(f"{path}: the graph is named {graph.name!r}; its folder must have that name")
+        _log.info("loaded %s (%s) on %s", graph.name, graph.digest, graph.provider)
+        graphs.append(graph)
+    return Collection(tuple(graphs), _default_selection(graphs, settings))
+
+
+def _default_selection(graphs: Sequence[Graph], settings: Settings) -> Selection:
+    classifier = _default_classifier(graphs, settings.default_classifier)
+    if settings.one_class is not None:
+        one_class = [_set_model(graphs, name, "one_class") for name in dict.fromkeys(settings.one_class)]
+    else:
+        one_class = _matching_one_class(graphs, classifier)
+    if classifier is None and not one_class:
+        raise CollectionError(f"{variable('one_class')} names no model and no classifier is loaded: nothing would run")
+    return Selection(classifier, tuple(one_class))
+
+
+def _default_classifier(graphs: Sequence[Graph], name: str | None) -> Graph | None:
+    if name is not None:
+        return _set_model(graphs, name, "classifier", "default_classifier")
+    classifiers = [graph for graph in graphs if graph.manifest.kind == "classifier"]
+    if len(classifiers) > 1:
+        names = ", ".join(graph.name for graph in classifiers)
+        raise CollectionError(
+            f"several classifiers are loaded ({names}): say which runs by default, in {variable('default_classifier')} "
+            "or with --default-classifier"
+        )
+    return classifiers[0] if classifiers else None
+
+
+def _matching_one_class(graphs: Sequence[Graph], classifier: Graph | None) -> list[Graph]:
+    one_class = [graph for graph in graphs if graph.manifest.kind == "one_class"]
+    whole = [graph for graph in one_class if graph.manifest.training_data.in_class is None]
+    if classifier is None:
+        return whole or one_class
+    digest = classifier.manifest.training_data.digest
+    return [graph for graph in whole if graph.manifest.training_data.digest == digest]
+
+
+def _set_model(graphs: Sequence[Graph], name: str, kind: str, field: str = "one_class") -> Graph:
+    for graph in graphs:
+        if graph.name == name:
+            if graph.manifest.kind != kind:
+                raise CollectionError(f"{variable(field)}: {name!r} is a {graph.manifest.kind} model, not a {kind} one")
+            return graph
+    known = [graph.name for graph in graphs if graph.manifest.kind == kind]
+    raise CollectionError(f"{variable(field)}: {unknown_name('model', name, known)}")

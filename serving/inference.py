@@ -1,0 +1,55 @@
+"""Inference: from uploaded bytes to the outputs of graphs, in bounded memory. Blocking: for worker threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.errors import ApiError
+from serving.graph import Graph
+from serving.images import ImageError, decode_image, fit_image
+from serving.manifest import Fitting
+from serving.uploads import Upload
+
+# Pixels of all views together that go through a network in one run: 16 images of 36 views at 32 x 32.
+MAX_VIEW_PIXELS = 16 * 36 * 32 * 32
+
+# One image at the size of each graph: uint8 [size, size, 3].
+Fitted = Mapping[Fitting, NDArray[np.uint8]]
+
+
+def fit_upload(upload: Upload, index: int, fittings: Iterable[Fitting], max_pixels: int) -> Fitted | ApiError:
+    """Decode an upload once and fit it to every size wanted, or return the error that says what is wrong with it.
+
+    ``index`` is the zero-based place in the request that the error names.
+    """
+    if upload.error is not None:
+        cause = upload.error
+        return ApiError(cause.status, cause.code, cause.message, index, upload.filename)
+    try:
+        image = decode_image(upload.data, max_pixels=max_pixels)
+        return {fitting: fit_image(image, fitting) for fitting in set(fittings)}
+    except ImageError as error:
+        return ApiError(error.status, error.code, error.reason, index, upload.filename)
+
+
+def run_graph(graph: Graph, images: Sequence[Fitted]) -> dict[str, NDArray[np.float32]]:
+    """Run a graph over one image or more, each fitted to its size; outputs as in one run, [images, ...] each."""
+    fitting = graph.manifest.fitting
+    step = chunk_size(graph)
+    chunks = [
+        graph.run(np.stack([image[fitting] for image in images[start : start + step]]))
+        for start in range(0, len(images), step)
+    ]
+    if len(chunks) == 1:
+        return chunks[0]
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+
+
+def chunk_size(graph: Graph) -> int:
+    """Return how many images go through a graph in one run, so that its views hold MAX_VIEW_PIXELS at most."""
+    grid = graph.manifest.view_grid
+    views = len(grid.rotations) * len(grid.vertical) * len(grid.horizontal) if grid else 1
+    return max(1, MAX_VIEW_PIXELS // (views * graph.manifest.fitting.size**2))

@@ -1,0 +1,79 @@
+"""Execution providers: where ONNX Runtime runs a graph, chosen at start and logged.
+
+Asked for CUDA where it cannot load, ONNX Runtime silently gives a session on the CPU: what counts is what the session
+says of itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+from math import ceil
+from pathlib import Path
+from typing import Any, Literal
+
+import onnxruntime
+
+ProviderChoice = Literal["auto", "cpu", "cuda"]
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+# HEURISTIC: the default search tunes anew for every batch size. No TF32: scores agree with those on a CPU.
+_CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
+_LOG_ERRORS_ONLY = 3
+
+_log = logging.getLogger(__name__)
+
+
+class ProviderError(RuntimeError):
+    """The GPU that the settings demand cannot be used; the message says why."""
+
+
+def open_session(model: bytes, choice: ProviderChoice, threads: int | None = None) -> Any:
+    """Return an onnxruntime.InferenceSession of a serialised model, on the GPU or the CPU.
+
+    ``auto`` takes CUDA where it works and else the CPU, saying why in the log; ``cuda`` raises ProviderError there.
+    ``threads`` within one run, None for all available cores. ONNX Runtime's own exceptions pass through.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or available_cores()
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if choice == "cpu":
+        return onnxruntime.InferenceSession(model, options, providers=[CPU])
+    obstacle = _cuda_obstacle()
+    if obstacle is None:
+        onnxruntime.preload_dlls()
+        session = onnxruntime.InferenceSession(model, options, providers=[(CUDA, _CUDA_OPTIONS), CPU])
+        if CUDA in session.get_providers():
+            return session
+        obstacle = "ONNX Runtime could not load CUDA or cuDNN (install quarterturn[gpu])"
+    if choice == "cuda":
+        raise ProviderError(f"the device setting is cuda, but {obstacle}")
+    _log.info("running on the CPU: %s", obstacle)
+    return onnxruntime.InferenceSession(model, options, providers=[CPU])
+
+
+def available_cores() -> int:
+    """Return how many cores this process may use: its affinity, within a container's CPU limit; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, ceil(int(quota) / int(period))))
+
+
+def _cuda_obstacle() -> str | None:
+    """Say what stands in the way of CUDA, without the error output of an attempt; None if nothing is seen to."""
+    if CUDA not in onnxruntime.get_available_providers():
+        return "this ONNX Runtime is built without CUDA"
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "there is no NVIDIA driver"
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
+        return "no NVIDIA GPU is visible"
+    return None

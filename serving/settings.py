@@ -1,0 +1,123 @@
+"""Settings of a server: read from environment variables ``QUARTERTURN_*``, one field each, unknown ones refused.
+
+The field's name in capitals follows the prefix: ``max_images`` is ``QUARTERTURN_MAX_IMAGES``. A variable that is set
+but empty counts as not set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from serving.errors import unknown_name
+from serving.images import DEFAULT_MAX_PIXELS, MAX_PIXELS_LIMIT
+from serving.providers import ProviderChoice
+
+PREFIX = "QUARTERTURN_"
+
+
+class SettingsError(ValueError):
+    """A variable that is unknown or whose value will not do; the message names it."""
+
+
+def default_models_folder() -> Path:
+    """Return ``models/`` beside this package: the checkout's, the Bento's and the container's."""
+    return Path(__file__).parents[1] / "models"
+
+
+class Settings(BaseModel):
+    """What a server runs with. Frozen; unknown fields are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    models: Annotated[Path, Field(description="Folder of the graphs: `NAME/model.onnx` in it, one folder a model.")] = (
+        Field(default_factory=default_models_folder)
+    )
+    default_classifier: Annotated[
+        str | None,
+        Field(description="Classifier that runs where a request names none. Needed where several are loaded."),
+    ] = None
+    one_class: Annotated[
+        tuple[str, ...] | None,
+        Field(
+            description="One-class models that run where a request names none, separated by commas. Not set: those "
+            "whose normal is the default classifier's whole training set. A lone comma: none."
+        ),
+    ] = None
+    device: Annotated[
+        ProviderChoice,
+        Field(description="`auto`: CUDA where it works, else the CPU; `cpu`; `cuda`: no start without a GPU."),
+    ] = "auto"
+    threads: Annotated[
+        int | None,
+        Field(ge=1, le=1024, description="Threads of one run of a model, per worker. Not set: the cores there are."),
+    ] = None
+    alpha: Annotated[
+        float, Field(gt=0, lt=1, description="False-alarm rate where a request gives no `alpha`, between 0 and 1.")
+    ] = 0.05
+    max_images: Annotated[int, Field(ge=1, description="Images in one request.")] = 64
+    max_image_bytes: Annotated[int, Field(ge=1, description="Bytes of one uploaded image.")] = 20 * 1024 * 1024
+    max_image_pixels: Annotated[
+        int, Field(ge=1, le=MAX_PIXELS_LIMIT, description="Pixels of one image, judged from its header.")
+    ] = DEFAULT_MAX_PIXELS
+    max_request_bytes: Annotated[int, Field(ge=1, description="Bytes of a whole request.")] = 64 * 1024 * 1024
+    max_in_flight: Annotated[
+        int, Field(ge=1, description="Requests a worker takes at a time; more are answered 503 with Retry-After.")
+    ] = 16
+
+    @field_validator("one_class", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Settings:
+        """Read the settings from environment variables; those without the prefix are left alone.
+
+        Raises SettingsError for an unknown ``QUARTERTURN_*`` variable, with the nearest known one, and for a value out
+        of its range.
+        """
+        given = {name: value.strip() for name, value in environment.items() if name.startswith(PREFIX)}
+        for name in sorted(given):
+            if name not in _VARIABLES:
+                raise SettingsError(unknown_name("setting", name, _VARIABLES))
+        try:
+            return cls.model_validate({_VARIABLES[name]: value for name, value in given.items() if value})
+        except ValidationError as error:
+            problem = error.errors()[0]
+            name = variable(str(problem["loc"][0]))
+            raise SettingsError(f"{name}={environment[name]!r}: {problem['msg']}") from error
+
+    def to_environment(self) -> dict[str, str]:
+        """Return the variables from which ``from_environment`` reads these settings; None is left out."""
+        values = self.model_dump(exclude_none=True)
+        return {
+            variable(field): ",".join(value) or "," if isinstance(value, tuple) else str(value)
+            for field, value in values.items()
+        }
+
+
+def settings_table() -> str:
+    """Return the settings as a Markdown table, one row a variable: its name, its default and what it says."""
+    rows = ["| Variable | Default | Meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "`models/` beside the code" if field.default_factory else _shown(field.default)
+        rows.append(f"| `{variable(name)}` | {default} | {field.description} |")
+    return "\n".join(rows) + "\n"
+
+
+def _shown(default: object) -> str:
+    return "not set" if default is None else f"`{default}`"
+
+
+def variable(field: str) -> str:
+    """Return the environment variable of a field."""
+    return PREFIX + field.upper()
+
+
+_VARIABLES = {variable(field): field for field in Settings.model_fields}

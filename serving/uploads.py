@@ -1,0 +1,193 @@
+"""Uploads: a multipart/form-data body, read as it arrives and within limits, into images and text fields.
+
+The service reads requests itself because BentoML's image parameters answer 500 to most bad input. Nothing is written to
+disk: a body is held in memory, never more of it than ``UploadLimits.request_bytes``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from serving.errors import ApiError, unknown_name
+
+IMAGES_FIELD = "images"
+MAX_TEXT_FIELDS = 100
+MAX_TEXT_BYTES = 10_000
+MAX_FILENAME_CHARACTERS = 255
+
+
+@dataclass(frozen=True)
+class UploadLimits:
+    """Upper bounds on one request: bytes of the whole body, bytes of one image, number of images."""
+
+    request_bytes: int
+    image_bytes: int
+    images: int
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One uploaded file as it was sent: its bytes, or why they were not kept (``error``)."""
+
+    data: bytes
+    filename: str | None
+    error: ApiError | None = None
+
+
+@dataclass
+class Form:
+    """What a request holds: the images in the order they were sent, and every value of each text field."""
+
+    images: list[Upload] = field(default_factory=list)
+    texts: dict[str, list[str]] = field(default_factory=dict)
+
+
+async def read_form(
+    content_type: str | None,
+    content_length: str | None,
+    chunks: AsyncIterator[bytes],
+    limits: UploadLimits,
+    text_fields: Sequence[str],
+) -> Form:
+    """Read a multipart body whose files are in the field ``images`` and whose texts are in ``text_fields``.
+
+    A file larger than ``limits.image_bytes`` is kept as an Upload with its error and without its bytes, so that the
+    other images of the request can still be answered. Raises ApiError: 415 for another media type; 413 as soon as the
+    announced or the received body passes ``limits.request_bytes`` or the images their number; 400 for a body that is
+    not well formed or ends early, for an unknown field, a file in a text field, a text in ``images``, and no image.
+    """
+    media_type, options = parse_options_header(content_type)
+    if media_type != b"multipart/form-data":
+        found = f"not {media_type.decode('latin-1')[:100]!r}" if media_type else "and this one has no Content-Type"
+        raise ApiError(415, "not_multipart", f"send the images as multipart/form-data, {found}")
+    if not options.get(b"boundary"):
+        raise _malformed("the Content-Type has no boundary")
+    if content_length is not None and content_length.isdigit() and int(content_length) > limits.request_bytes:
+        raise _too_many_bytes(limits)
+    reader = _FormReader(limits, text_fields)
+    received = 0
+    try:
+        parser = reader.parser(options[b"boundary"])
+        async for chunk in chunks:
+            received += len(chunk)
+            if received > limits.request_bytes:
+                raise _too_many_bytes(limits)
+            parser.write(chunk)
+    except FormParserError as error:
+        raise _malformed(str(error)) from error
+    if received and not reader.complete:
+        raise _malformed("the body ends before its last boundary")
+    if not reader.form.images:
+        raise ApiError(400, "no_images", f"send one or more image files in the field {IMAGES_FIELD!r}")
+    return reader.form
+
+
+class _FormReader:
+    """Callbacks of one MultipartParser: collects the parts of a body into a Form."""
+
+    def __init__(self, limits: UploadLimits, text_fields: Sequence[str]) -> None:
+        self.form = Form()
+        self.complete = False
+        self._limits = limits
+        self._text_fields = text_fields
+        self._header_name = b""
+        self._header_value = b""
+        self._disposition = b""
+        self._name = ""
+        self._filename: str | None = None
+        self._data = bytearray()
+        self._size = 0
+        self._texts = 0
+
+    def parser(self, boundary: bytes) -> MultipartParser:
+        return MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._extend_header_name,
+                "on_header_value": self._extend_header_value,
+                "on_header_end": self._end_header,
+                "on_headers_finished": self._check_part,
+                "on_part_data": self._extend_data,
+                "on_part_end": self._end,
+                "on_end": self._finish,
+            },
+        )
+
+    def _begin(self) -> None:
+        self._disposition = b""
+        self._data = bytearray()
+        self._size = 0
+
+    def _extend_header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header_name += data[start:end]
+
+    def _extend_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _end_header(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            self._disposition = self._header_value
+        self._header_name = self._header_value = b""
+
+    def _check_part(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        if b"name" not in options:
+            raise _malformed("a part has no Content-Disposition with a name")
+        self._name = options[b"name"].decode("utf-8", "replace")
+        is_file = b"filename" in options
+        self._filename = options[b"filename"].decode("utf-8", "replace")[:MAX_FILENAME_CHARACTERS] if is_file else None
+        if self._name == IMAGES_FIELD:
+            if not is_file:
+                raise ApiError(400, "bad_field", f"the field {IMAGES_FIELD!r} takes files, not text or addresses")
+            if len(self.form.images) == self._limits.images:
+                raise ApiError(413, "too_many_images", f"one request takes {self._limits.images} images at most")
+        elif self._name not in self._text_fields:
+            known = (IMAGES_FIELD, *self._text_fields)
+            raise ApiError(400, "unknown_field", unknown_name("field", self._name, known))
+        elif is_file:
+            raise ApiError(400, "bad_field", f"the field {self._name!r} takes text, not a file")
+        else:
+            self._texts += 1
+            if self._texts > MAX_TEXT_FIELDS:
+                raise ApiError(400, "bad_field", f"one request takes {MAX_TEXT_FIELDS} text fields at most")
+
+    def _extend_data(self, data: bytes, start: int, end: int) -> None:
+        self._size += end - start
+        if self._name == IMAGES_FIELD:
+            if self._size > self._limits.image_bytes:
+                self._data.clear()
+                return
+        elif self._size > MAX_TEXT_BYTES:
+            raise ApiError(
+                400, "bad_field", f"the text of the field {self._name!r} is longer than {MAX_TEXT_BYTES} bytes"
+            )
+        self._data += data[start:end]
+
+    def _end(self) -> None:
+        if self._name != IMAGES_FIELD:
+            self.form.texts.setdefault(self._name, []).append(self._data.decode("utf-8", "replace"))
+        elif self._size or self._filename:  # a browser sends an empty, nameless file where none was chosen
+            self.form.images.append(Upload(bytes(self._data), self._filename or None, self._size_error()))
+        self._data = bytearray()
+
+    def _size_error(self) -> ApiError | None:
+        if self._size <= self._limits.image_bytes:
+            return None
+        reason = f"the file has {self._size} bytes; an image may have {self._limits.image_bytes}"
+        return ApiError(413, "image_too_large", reason)
+
+    def _finish(self) -> None:
+        self.complete = True
+
+
+def _malformed(reason: str) -> ApiError:
+    return ApiError(400, "bad_multipart", f"the multipart body cannot be read: {reason}")
+
+
+def _too_many_bytes(limits: UploadLimits) -> ApiError:
+    return ApiError(413, "request_too_large", f"one request takes {limits.request_bytes} bytes at most")

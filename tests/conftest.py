@@ -1,0 +1,41 @@
+"""Session-wide environment: nothing that runs in a test writes to the user's BentoML home, or tells anybody of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("busy-machine", deadline=None)
+settings.load_profile("busy-machine")
+
+_HOME = pytest.StashKey[str]()
+
+# BentoML 1.4 uses what its own dependencies have deprecated; nothing of ours can change that.
+_BENTOML_WARNINGS = (
+    "ignore:GitWildMatchPattern:DeprecationWarning",
+    "ignore:The `__get_pydantic_core_schema__` method of the `BaseModel` class:DeprecationWarning",
+    "ignore:Accessing the 'model_fields' attribute on the instance:DeprecationWarning",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for warning in _BENTOML_WARNINGS:
+        config.addinivalue_line("filterwarnings", warning)
+    home = tempfile.mkdtemp(prefix="quarterturn-tests-")
+    config.stash[_HOME] = home
+    metrics = os.path.join(home, "metrics")
+    os.mkdir(metrics)
+    os.environ |= {
+        "BENTOML_HOME": os.path.join(home, "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "True",
+        "OTEL_SDK_DISABLED": "true",
+        "PROMETHEUS_MULTIPROC_DIR": metrics,
+    }
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(config.stash[_HOME], ignore_errors=True)

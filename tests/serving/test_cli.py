@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from PIL import Image
+from typer.testing import CliRunner
+
+from serving.cli import HOW_TO_GET_TRAINING, OFFLINE_COMMANDS, add_offline_commands, app
+from serving.launch import EXAMPLE_IMAGE, example_command
+from tests.graphs import solid, write_graph
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_graph(folder, "colours")
+    write_graph(folder, "views", formula="transformation")
+    return folder
+
+
+def quarterturn(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process of its own, as a user does."""
+    command = [sys.executable, "-m", "serving.cli", *map(str, arguments)]
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def error_of(result: subprocess.CompletedProcess[str]) -> str:
+    """Return the message of a run that ended as an error of the user's: one line, status 1."""
+    assert result.returncode == 1, result.stderr
+    *_, line = result.stderr.strip().splitlines()
+    assert "Traceback" not in result.stderr
+    return line.removeprefix("error: ")
+
+
+def test_score_writes_one_line_a_file_and_model(tmp_path: Path, models: Path) -> None:
+    Image.fromarray(solid(0)).save(tmp_path / "black.png")
+    Image.fromarray(solid(255)).save(tmp_path / "white.png")
+    (tmp_path / "notes.txt").write_text("no image")
+    out = tmp_path / "scores.csv"
+    result = quarterturn("score", tmp_path, "--models", models, "--out", out)
+    assert result.returncode == 0, result.stderr
+    assert "2 of 3 files scored, 1 bad, 1 flagged by at least one model at alpha 0.05" in result.stdout
+    with out.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(Path(row["path"]).name, row["model"], row["is_anomaly"]) for row in rows] == [
+        ("black.png", "colours", "false"),
+        ("black.png", "views", "false"),
+        ("notes.txt", "colours", ""),
+        ("notes.txt", "views", ""),
+        ("white.png", "colours", "true"),
+        ("white.png", "views", "true"),
+    ]
+    assert rows[2]["error"]
+
+
+def test_score_runs_the_models_named_at_the_alpha_given(tmp_path: Path, models: Path) -> None:
+    Image.fromarray(solid(255)).save(tmp_path / "white.png")
+    out = tmp_path / "scores.csv"
+    runner = CliRunner()
+    arguments = ["score", str(tmp_path / "white.png"), "--models", str(models), "--out", str(out)]
+    result = runner.invoke(app, [*arguments, "--model", "views", "--alpha", "0.001"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "0 flagged" in result.output
+    (row,) = csv.DictReader(out.read_text().splitlines())
+    assert (row["model"], row["is_anomaly"]) == ("views", "false")
+    assert runner.invoke(app, [*arguments, "--alpha", "1.5"]).exit_code == 2
+
+
+def test_models_lists_them_and_says_which_run_by_default(models: Path) -> None:
+    result = CliRunner().invoke(app, ["models", "--models", str(models)], catch_exceptions=False)
+    assert result.exit_code == 0
+    for text in ("colours", "views", "one_class", "36 views", "accuracy 0.5", "by default: colours, views"):
+        assert text in result.output
+
+
+def test_models_lists_what_a_server_would_not_start_with(tmp_path: Path) -> None:
+    write_graph(tmp_path, "one")
+    write_graph(tmp_path, "two")
+    result = CliRunner().invoke(app, ["models", "--models", str(tmp_path)], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "a server would not start: several classifiers are loaded (one, two)" in result.output
+
+
+def test_what_the_user_got_wrong_is_said_in_one_line(tmp_path: Path, models: Path) -> None:
+    out = tmp_path / "scores.csv"
+    assert error_of(quarterturn("score", tmp_path / "nowhere", "--out", out)).endswith(
+        "nowhere: no such file or folder"
+    )
+    image = tmp_path / "white.png"
+    Image.fromarray(solid(255)).save(image)
+    message = error_of(quarterturn("score", image, "--models", models, "--model", "view", "--out", out))
+    assert message == "unknown model 'view'; did you mean 'views'?"
+    assert "QUARTERTURN_ALPHA" in error_of(quarterturn("models", QUARTERTURN_ALPHA="2"))
+    assert not out.exists()
+
+
+def test_serve_stops_with_the_name_of_a_damaged_model(tmp_path: Path, models: Path) -> None:
+    damaged = tmp_path / "broken" / "model.onnx"
+    damaged.parent.mkdir()
+    damaged.write_bytes((models / "views" / "model.onnx").read_bytes()[:500])
+    assert error_of(quarterturn("serve", "--models", tmp_path, "--port", 1025)).startswith(f"{damaged}: ")
+
+
+def test_serve_stops_where_the_default_classifier_is_not_settled(tmp_path: Path) -> None:
+    write_graph(tmp_path, "one")
+    write_graph(tmp_path, "two")
+    message = error_of(quarterturn("serve", "--models", tmp_path, "--port", 1025))
+    assert "one, two" in message
+    assert "--default-classifier" in message
+
+
+def test_serve_stops_where_the_gpu_it_must_have_is_missing(models: Path) -> None:
+    result = quarterturn(
+        "serve", "--models", models, "--port", 1025, QUARTERTURN_DEVICE="cuda", CUDA_VISIBLE_DEVICES=""
+    )
+    assert "cuda" in error_of(result)
+
+
+@pytest.mark.parametrize("name", OFFLINE_COMMANDS)
+def test_a_serving_install_says_how_to_get_the_offline_commands(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("serving.cli.entry_points", lambda group: [])
+    slim = typer.Typer()
+    add_offline_commands(slim)
+    assert CliRunner().invoke(slim, [name, "some-recipe", "--data", "x"]).exit_code == 2
+    assert HOW_TO_GET_TRAINING in CliRunner().invoke(slim, [name, "--help"]).output
+
+
+def test_offline_commands_without_torch_say_how_to_get_it(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
+    arguments = ("train", "cifar10-rotations", "--data", tmp_path, "--out", tmp_path / "run", "--scale", "smoke")
+    result = quarterturn(*arguments, PYTHONPATH=str(tmp_path))
+    assert result.returncode == 2, result.stderr
+    assert HOW_TO_GET_TRAINING in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_the_help_names_every_command() -> None:
+    result = quarterturn("--help")
+    assert result.returncode == 0
+    for name in ("serve", "score", "models", *OFFLINE_COMMANDS):
+        assert name in result.stdout
+
+
+def test_the_command_to_try_names_an_image_that_ships(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(EXAMPLE_IMAGE.parents[1])
+    image = "examples/horse.png" if EXAMPLE_IMAGE.exists() else "your-image.jpg"
+    assert example_command("http://localhost:3000") == f"curl -F images=@{image} http://localhost:3000/anomaly_score"

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from serving.errors import ApiError
+from serving.graph import load_graph
+from serving.inference import chunk_size, fit_upload, run_graph
+from serving.manifest import Fitting
+from serving.uploads import Upload
+from tests.graphs import write_graph
+
+SMALL = Fitting(size=32, shorter_side=32)
+LARGE = Fitting(size=48, shorter_side=64)
+
+
+def png(pixels: np.ndarray) -> bytes:  # type: ignore[type-arg]
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def noise(size: int, seed: int = 0) -> np.ndarray:  # type: ignore[type-arg]
+    return np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+
+
+def test_an_upload_is_fitted_to_every_size_once() -> None:
+    fitted = fit_upload(Upload(png(noise(32)), "a.png"), 0, [SMALL, LARGE, SMALL], 10_000)
+    assert not isinstance(fitted, ApiError)
+    assert {fitting: image.shape for fitting, image in fitted.items()} == {SMALL: (32, 32, 3), LARGE: (48, 48, 3)}
+    np.testing.assert_array_equal(fitted[SMALL], noise(32))
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "code"),
+    [
+        (b"hello", 415, "not_an_image"),
+        (b"", 415, "not_an_image"),
+        (png(noise(120)), 413, "image_too_large"),
+        (png(noise(64))[:2000], 422, "undecodable_image"),
+    ],
+)
+def test_what_is_wrong_with_an_upload_comes_back_with_its_place_and_name(data: bytes, status: int, code: str) -> None:
+    error = fit_upload(Upload(data, "a.png"), 7, [SMALL], 10_000)
+    assert isinstance(error, ApiError)
+    assert (error.status, error.code, error.image, error.filename) == (status, code, 7, "a.png")
+
+
+def test_an_upload_refused_while_reading_keeps_its_reason() -> None:
+    cause = ApiError(413, "image_too_large", "too many bytes")
+    error = fit_upload(Upload(b"", None, cause), 2, [SMALL], 10_000)
+    assert isinstance(error, ApiError)
+    assert error.body() == {"error": {"code": "image_too_large", "message": "too many bytes", "image": 2}}
+
+
+@pytest.mark.parametrize("formula", ["transformation", "kl_rotation", "msp"])
+def test_images_run_in_chunks_score_as_alone(tmp_path: Path, formula: str) -> None:
+    graph = load_graph(write_graph(tmp_path, "made", formula=formula))
+    count = chunk_size(graph) * 2 + 1 if formula == "transformation" else 5
+    images = [{SMALL: noise(32, seed)} for seed in range(count)]
+    together = run_graph(graph, images)
+    assert {len(output) for output in together.values()} == {count}
+    for index in (0, count // 2, count - 1):
+        alone = graph.run(images[index][SMALL][None])
+        for name, output in alone.items():
+            np.testing.assert_allclose(together[name][index], output[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("formula", "size", "images"), [("transformation", 32, 16), ("kl_rotation", 32, 144), ("transformation", 512, 1)]
+)
+def test_a_chunk_is_bounded_by_the_pixels_of_its_views(tmp_path: Path, formula: str, size: int, images: int) -> None:
+    options = {"calibration": [0.0]} if size > 32 else {}
+    graph = load_graph(write_graph(tmp_path, "made", formula=formula, size=size, **options))
+    assert chunk_size(graph) == images

@@ -1,0 +1,63 @@
+"""The layout's rules: serving stands alone, modules stay small."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SERVING = sorted((ROOT / "serving").glob("*.py"))
+# What only the extra 'train' installs, and the package that needs it.
+OFFLINE = {
+    "training",
+    "torch",
+    "torchvision",
+    "lightning_fabric",
+    "onnx",
+    "onnxscript",
+    "sklearn",
+    "scipy",
+    "matplotlib",
+}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield the top-level names of every import in a file, those inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("path", SERVING, ids=lambda path: path.name)
+def test_serving_imports_nothing_offline(path: Path) -> None:
+    assert not OFFLINE & set(imported(path))
+
+
+def test_importing_all_of_serving_loads_no_torch() -> None:
+    modules = [f"serving.{path.stem}" for path in SERVING if path.stem != "__init__"]
+    assert "serving.service" in modules
+    code = (
+        "import importlib, sys\n"
+        f"for name in {modules}: importlib.import_module(name)\n"
+        f"found = set({sorted(OFFLINE)}) & set(sys.modules)\n"
+        "sys.exit(', '.join(sorted(found)) or 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_modules_are_small() -> None:
+    paths = [path for folder in ("serving", "training", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    long = {path.name: count for path in paths if (count := len(path.read_text().splitlines())) > 350}
+    assert not long
+
+
+def test_no_module_is_called_utils() -> None:
+    assert not [path for path in ROOT.glob("*/**/utils.py") if ".venv" not in str(path)]

@@ -1,0 +1,38 @@
+"""What the tests of the offline half share: data roots, and one thread for small tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.patterns import write_class_folders
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Threads only wait for each other on tensors this small, the more so on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root with one data set, 'photos': class folders of 32-pixel images, 24 a class to train on, 8 to test."""
+    root = tmp_path_factory.mktemp("data")
+    write_class_folders(root / "photos" / "train", per_class=24)
+    write_class_folders(root / "photos" / "test", per_class=8, first=1000)
+    return root
+
+
+@pytest.fixture(scope="session")
+def large_data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root whose 'photos' are JPEG files of 300 pixels, 4 a class in each split."""
+    root = tmp_path_factory.mktemp("large-data")
+    write_class_folders(root / "photos" / "train", per_class=4, size=300, kind="jpg")
+    write_class_folders(root / "photos" / "test", per_class=4, size=300, first=1000, kind="jpg")
+    return root

@@ -1,0 +1,63 @@
+"""Atomic writing, on a disk that is full and by a process that is killed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from training.files import write_atomically, write_together
+
+# A limit on the size of files stands in for a full disk: writing past it fails in the same place, with OSError.
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from training.files import write_together
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_together({Path(name): b"new" * int(size) for name, size in zip(sys.argv[1::2], sys.argv[2::2])})
+except OSError as error:
+    sys.exit(f"failed: {error.strerror}")
+"""
+
+
+def on_a_full_disk(**sizes: int) -> str:
+    arguments = [item for name, size in sizes.items() for item in (name, str(size))]
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, *arguments], capture_output=True, text=True, check=False)
+    return done.stderr.strip()
+
+
+def test_the_content_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    for content in (b"one", b"", b"three"):
+        write_atomically(path, content)
+        assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_on_a_full_disk_the_old_file_stays_and_nothing_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    assert on_a_full_disk(**{str(path): 1000}) == "failed: File too large"
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_of_several_files_none_is_replaced_if_one_does_not_fit(tmp_path: Path) -> None:
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.write_bytes(b"old")
+    assert on_a_full_disk(**{str(small): 1, str(large): 1000}) == "failed: File too large"
+    assert small.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [small]
+    assert on_a_full_disk(**{str(small): 1, str(large): 2}) == ""
+    assert (small.read_bytes(), large.read_bytes()) == (b"new", b"newnew")
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_together({tmp_path / "no" / "file": b"x"})
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,106 @@
+"""Out-of-distribution test sets by name: noise that is made here, or images from the data root, in a drawn number.
+
+AUPR depends on the ratio of out to in, so each set is drawn to a fixed ratio of the in-distribution count (1:5 in the
+papers of this literature), or taken whole if it has fewer images.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from serving.images import ImageError, fit_image, read_image
+from serving.manifest import Fitting
+from training.data.image_set import DataError, Images, ImageSet, InMemory, OnDisk
+from training.data.noise import NOISES
+from training.data.sources import LARGEST_IN_MEMORY, load_images
+from training.data.torchvision_layouts import has_torchvision_layout
+
+
+@dataclass(frozen=True)
+class OodSet:
+    """A drawn set: ``images`` in number, of ``available``; ``source`` is 'noise' or 'data'."""
+
+    name: str
+    images: ImageSet
+    available: int
+    source: str
+
+
+def wanted_count(normal: int, ratio: float) -> int:
+    """Return how many images to draw beside ``normal`` in-distribution ones: the rounded share, at least one."""
+    return max(1, round(normal * ratio))
+
+
+def load_ood(root: Path, name: str, fitting: Fitting, count: int, seed: int = 0) -> OodSet | None:
+    """Return ``count`` images (all, if fewer) of set ``name``, chosen by ``seed``; None if the root has no such set.
+
+    Noise sets ('gaussian', 'rademacher', 'blobs') are made. Of the root are taken, in this order: ``NAME.npy`` (uint8
+    [N, H, W, 3]), the split 'test' of ``NAME/``, or a flat folder ``NAME/*`` of image files. Raises DataError for a set
+    that is there and cannot be read.
+    """
+    seed += zlib.crc32(name.encode())  # sets of equal size must not be drawn alike
+    if name in NOISES:
+        made = NOISES[name](count, fitting.size, seed)
+        return OodSet(name, _unlabelled(name, InMemory(made)), count, "noise")
+    array = root / f"{name}.npy"
+    folder = root / name
+    if array.is_file():
+        images = _read_array(array, name, fitting, count, seed)
+    elif not folder.is_dir():
+        return None
+    elif has_torchvision_layout(folder, name) or any(_is_class_folder(entry) for entry in folder.iterdir()):
+        whole = load_images(root, name, "test", fitting)
+        return OodSet(name, whole.take(_draw(len(whole), count, seed)), len(whole), "data")
+    else:
+        images = _read_flat_folder(folder, name, fitting, count, seed)
+    return images
+
+
+def _is_class_folder(entry: Path) -> bool:
+    return entry.is_dir() and not entry.name.startswith(".")
+
+
+def _read_array(path: Path, name: str, fitting: Fitting, count: int, seed: int) -> OodSet:
+    try:
+        stored = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise DataError(f"{path} is not an array of images: {error}") from error
+    if stored.ndim != 4 or stored.shape[-1] != 3 or stored.dtype != np.uint8 or len(stored) == 0:
+        raise DataError(f"{path} holds {stored.dtype} {list(stored.shape)}, not uint8 [images, height, width, 3]")
+    chosen = stored[_draw(len(stored), count, seed)]
+    fitted = np.stack([fit_image(Image.fromarray(image), fitting) for image in chosen])
+    return OodSet(name, _unlabelled(name, InMemory(fitted)), len(stored), "data")
+
+
+def _read_flat_folder(folder: Path, name: str, fitting: Fitting, count: int, seed: int) -> OodSet:
+    files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
+    if not files:
+        raise DataError(f"{folder} is empty: put image files into it, or remove it")
+    drawn = tuple(files[index] for index in _draw(len(files), count, seed))
+    fitted = [_read_file(path, fitting) for path in drawn]
+    in_memory = fitting.size <= LARGEST_IN_MEMORY
+    pixels = InMemory(np.stack(fitted)) if in_memory else OnDisk(drawn, fitting)
+    return OodSet(name, _unlabelled(name, pixels), len(files), "data")
+
+
+def _read_file(path: Path, fitting: Fitting) -> Images:
+    try:
+        return read_image(path.read_bytes(), fitting)
+    except ImageError as error:
+        raise DataError(f"{path}: {error.reason}; remove the file") from error
+
+
+def _draw(available: int, count: int, seed: int) -> NDArray[np.int64]:
+    if count >= available:
+        return np.arange(available, dtype=np.int64)
+    return np.sort(np.random.default_rng(seed).permutation(available)[:count])
+
+
+def _unlabelled(name: str, pixels: InMemory | OnDisk) -> ImageSet:
+    return ImageSet(name, "test", (name,), np.zeros(len(pixels), np.int64), pixels, digest="")

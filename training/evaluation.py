@@ -1,0 +1,235 @@
+"""A run's own evaluation: accuracy, out-of-distribution detection, one-class AUROC, false alarms; RUN/evaluation.json.
+
+Rates and areas in the file are fractions in [0, 1]; only the figures under 'published', as the paper prints them, are
+percentages. Every detector's score is higher for anomalous images; out-of-distribution is the positive class.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.calibration import p_values
+from serving.providers import ProviderChoice
+from training.calibrate import calibrate
+from training.data.image_set import DataError, ImageSet, class_index
+from training.data.ood import OodSet, load_ood, wanted_count
+from training.data.splits import halves
+from training.detectors import detector_scores
+from training.environment import library_versions, source_revision
+from training.graph_runner import GraphRunner, Outputs
+from training.metrics import detection
+from training.onnx_graph import scorer_graph
+from training.recipe import Recipe
+from training.run_folder import RunError, RunFolder, load_network
+from training.scorer import Scorer, build_scorer
+from training.training_run import calibration_images, fitting_of, load_split
+
+ALPHA = 0.05
+EVALUATION_FILE = "evaluation.json"
+METRICS = ("auroc", "aupr", "fpr95")
+
+Evaluation = dict[str, Any]
+
+
+def evaluate_run(run: RunFolder, data_root: Path, *, device: ProviderChoice = "auto") -> Evaluation:
+    """Evaluate the run's latest checkpoint on the data of ``data_root``, write RUN/evaluation.json and return it.
+
+    Out-of-distribution sets that the root lacks are listed under 'missing'. Raises DataError and RunError; an earlier
+    evaluation.json is replaced only by a complete one.
+    """
+    began = time.monotonic()
+    network, recipe = load_network(run)
+    scorer = build_scorer(network, recipe)
+    test = load_split(recipe, data_root, "test")
+    evaluated = evaluated_indices(test, recipe.evaluation.limit)
+    normal = _normal_mask(recipe, test)
+    sets, missing = _out_of_distribution(recipe, data_root, int(normal[evaluated].sum()))
+    runner = GraphRunner(scorer_graph(scorer, recipe.data.size).SerializeToString(), scorer.views, device)
+
+    outputs = runner.score(test.take(evaluated), f"scoring {len(evaluated)} test images")
+    detectors = detector_scores(scorer, outputs)
+    inside = normal[evaluated]
+    ood = _judge_sets(runner, scorer, {name: scores[inside] for name, scores in detectors.items()}, sets)
+    checkpoint = run.load_checkpoint()
+    evaluation: Evaluation = {
+        "recipe": recipe.name,
+        "scale": recipe.scale,
+        "seed": run.environment()["seed"],
+        "kind": "one_class" if recipe.evaluation.score == "transformation" else "classifier",
+        "score": recipe.evaluation.score,
+        "in_distribution": {
+            "data": test.name,
+            "split": test.split,
+            "in_class": recipe.data.in_class,
+            "available": int(normal.sum()),
+            "count": int(inside.sum()),
+            "digest": test.digest,
+        },
+        "accuracy": _accuracy(outputs, test.labels[evaluated]),
+        "one_class": _one_class(recipe, detectors, inside),
+        "ood_ratio": recipe.evaluation.ood_ratio,
+        "ood": ood,
+        "ood_mean": _means(list(ood.values())),
+        "missing": missing,
+        "false_alarm": _false_alarms(recipe, runner, data_root, outputs, evaluated, normal),
+    }
+    evaluation["published"] = _beside_published(recipe, evaluation)
+    evaluation["conditions"] = {
+        "device": runner.device,
+        "seconds": round(time.monotonic() - began, 1),
+        "images_scored": len(evaluated) + sum(len(drawn.images) for drawn in sets),
+        "views_per_image": scorer.views,
+        "checkpoint_step": int(checkpoint["step"]),
+        "source_revision": source_revision(),
+        "libraries": library_versions(),
+    }
+    run.write_json(EVALUATION_FILE, evaluation)
+    return evaluation
+
+
+def current_evaluation(run: RunFolder) -> Evaluation | None:
+    """Return what ``evaluate_run`` wrote, if it is there and of the run's latest checkpoint. Raises RunError."""
+    path = run.path / EVALUATION_FILE
+    if not path.is_file():
+        return None
+    try:
+        evaluation: Evaluation = json.loads(path.read_text(encoding="utf-8"))
+        step = evaluation["conditions"]["checkpoint_step"]
+    except (ValueError, KeyError) as error:
+        raise RunError(f"{path} is damaged; evaluate the run again") from error
+    return evaluation if step == run.load_checkpoint()["step"] else None
+
+
+def evaluation_summary(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the headline figures, as a manifest's ``metrics`` holds them: fractions, for the graph's own score."""
+    score = evaluation["score"]
+    summary: dict[str, Any] = {
+        "accuracy": evaluation["accuracy"],
+        "ood_auroc_mean": evaluation["ood_mean"].get(score, {}).get("auroc"),
+        "false_alarm_rate": evaluation["false_alarm"]["rate"],
+        "false_alarm_alpha": evaluation["false_alarm"]["alpha"],
+        "ood_auroc": {name: found[score]["auroc"] for name, found in evaluation["ood"].items()},
+    }
+    if evaluation["one_class"] is not None:
+        summary["one_class_auroc"] = evaluation["one_class"][score]["auroc"]
+    return {name: value for name, value in summary.items() if value not in (None, {})}
+
+
+def evaluated_indices(images: ImageSet, limit: int) -> NDArray[np.int64]:
+    """Return ascending indices of about ``limit`` images (0: all), of each class its share and at least one."""
+    if limit == 0 or limit >= len(images):
+        return np.arange(len(images), dtype=np.int64)
+    generator = np.random.default_rng(0)
+    chosen = []
+    for label in np.unique(images.labels):
+        members = generator.permutation(np.flatnonzero(images.labels == label))
+        chosen.append(members[: max(1, round(limit * len(members) / len(images)))])
+    return np.sort(np.concatenate(chosen))
+
+
+def _normal_mask(recipe: Recipe, test: ImageSet) -> NDArray[np.bool_]:
+    if recipe.data.in_class is None:
+        return np.ones(len(test), dtype=np.bool_)
+    return np.asarray(test.labels == class_index(test.classes, recipe.data.in_class))
+
+
+def _out_of_distribution(recipe: Recipe, root: Path, normal: int) -> tuple[list[OodSet], list[str]]:
+    """Load all sets before anything is scored, so that an unreadable one costs no time: (sets, names missing)."""
+    settings, count = recipe.evaluation, wanted_count(normal, recipe.evaluation.ood_ratio)
+    loaded = {name: load_ood(root, name, fitting_of(recipe), count) for name in settings.ood}
+    return [found for found in loaded.values() if found], [name for name, found in loaded.items() if found is None]
+
+
+def _judge_sets(
+    runner: GraphRunner, scorer: Scorer, normal: dict[str, NDArray[Any]], sets: Sequence[OodSet]
+) -> dict[str, dict[str, Any]]:
+    table: dict[str, dict[str, Any]] = {}
+    for drawn in sets:
+        outputs = runner.score(drawn.images, f"scoring {drawn.name}")
+        found: dict[str, Any] = {"count": len(drawn.images), "available": drawn.available, "source": drawn.source}
+        for detector, scores in detector_scores(scorer, outputs).items():
+            found[detector] = detection(normal[detector], scores).as_dict()
+        table[drawn.name] = found
+    return table
+
+
+def _means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Return each detector's metrics averaged over the sets, every set counted alike."""
+    detectors = [name for name, value in rows[0].items() if isinstance(value, dict)] if rows else []
+    return {
+        detector: {metric: float(np.mean([row[detector][metric] for row in rows])) for metric in METRICS}
+        for detector in detectors
+    }
+
+
+def _accuracy(outputs: Outputs, labels: NDArray[np.int64]) -> float | None:
+    if "probabilities" not in outputs:
+        return None
+    return float(np.mean(outputs["probabilities"].argmax(axis=1) == labels))
+
+
+def _one_class(recipe: Recipe, detectors: dict[str, NDArray[Any]], inside: NDArray[np.bool_]) -> dict[str, Any] | None:
+    """Return the detection of the test images of other classes, for a model of one class; else None."""
+    if recipe.data.in_class is None:
+        return None
+    if inside.all() or not inside.any():
+        raise DataError(f"the test images are all, or none, of class {recipe.data.in_class!r}: there is no AUROC")
+    judged: dict[str, Any] = {"in_count": int(inside.sum()), "out_count": int((~inside).sum())}
+    for detector, scores in detectors.items():
+        judged[detector] = detection(scores[inside], scores[~inside]).as_dict()
+    return judged
+
+
+def _false_alarms(
+    recipe: Recipe,
+    runner: GraphRunner,
+    root: Path,
+    outputs: Outputs,
+    evaluated: NDArray[np.int64],
+    normal: NDArray[np.bool_],
+) -> dict[str, Any]:
+    """Return the share of normal test images with a p-value of ALPHA or less; none of them calibrates."""
+    images, split = calibration_images(recipe, root)
+    calibration = calibrate(runner, images, split, recipe.data.in_class)
+    reported = np.flatnonzero(normal)
+    if recipe.calibration.source == "test_half":
+        reported = reported[halves(len(reported), recipe.calibration.seed)[1]]
+    scores = outputs["anomaly_score"][np.isin(evaluated, reported)]
+    alarms = p_values(scores, np.asarray(calibration.scores, np.float32)) <= ALPHA
+    return {
+        "alpha": ALPHA,
+        "rate": float(alarms.mean()) if len(scores) else None,
+        "count": len(scores),
+        "calibration_n": calibration.n,
+        "calibration_split": split,
+    }
+
+
+def _beside_published(recipe: Recipe, evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Return the paper's figures for the recipe, in percent, each with what was measured where that is one number."""
+    score = recipe.evaluation.score
+    measured: dict[str, float | None] = {"accuracy": evaluation["accuracy"]}
+    if evaluation["one_class"] is None:
+        measured["auroc_mean"] = evaluation["ood_mean"].get(score, {}).get("auroc")
+    else:
+        measured[f"auroc_{recipe.data.in_class}"] = evaluation["one_class"][score]["auroc"]
+    rows = []
+    for figure in recipe.published:
+        value = measured.get(figure.metric)
+        rows.append(
+            {
+                "metric": figure.metric,
+                "published_percent": figure.value,
+                "measured_percent": None if value is None else round(100 * value, 2),
+                "where": figure.where,
+                "derived": figure.derived,
+            }
+        )
+    return rows
