@@ -84,7 +84,7 @@ def alpha_warnings(graphs: Sequence[Graph], alpha: float) -> list[str]:
         if smallest > threshold:
             warnings.append(
                 f"{graph.name} can never raise the alarm at alpha {alpha:g}: with {n} calibration scores and "
-                f"{len(graphs)} model(s) that takes an alpha of at least {smallest * len(graphs):.6g}"
+                f"{len(graphs)} model(s) that takes an alpha of at least {_rounded_up(smallest * len(graphs)):g}"
             )
     return warnings
 
@@ -105,6 +105,10 @@ def number(value: float | np.floating[Any]) -> float | None:
     return result if math.isfinite(result) else None
 
 
+def _rounded_up(value: float) -> float:
+    return math.ceil(value * 1e6 - 1e-6) / 1e6
+
+
 def _views(graph: Graph, probabilities: NDArray[np.float32]) -> Result:
     grid = graph.manifest.view_grid
     assert (
@@ -115,6 +119,7 @@ def _views(graph: Graph, probabilities: NDArray[np.float32]) -> Result:
         "rotations": grid.rotations,
         "vertical": grid.vertical,
         "horizontal": grid.horizontal,
+        "resizes": grid.resizes,
         "heads": grid.heads,
         "probabilities": _nested(probabilities.tolist()),
     }

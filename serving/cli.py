@@ -63,26 +63,32 @@ def score(
     from rich.console import Console
     from rich.progress import track
 
+    from serving.answers import alpha_warnings
     from serving.collection import load_collection
     from serving.providers import available_cores
     from serving.scoring import csv_rows, find_files, score_files
 
     settings = _settings(models)
-    if alpha is not None and not 0 < alpha < 1:
+    if alpha is None:
+        alpha = settings.alpha
+    elif not 0 < alpha < 1:
         raise typer.BadParameter("takes a number between 0 and 1, both excluded", param_hint="--alpha")
     files = find_files(paths, exclude=out)
     graphs = load_collection(settings.models, settings).select(model or []).graphs
+    for graph in graphs:
+        for warning in alpha_warnings([graph], alpha):
+            typer.echo(f"warning: {warning}", err=True)
     console = Console(stderr=True)
     bad = anomalies = 0
     with csv_rows(out) as append:
-        rows_of_files = score_files(files, graphs, settings, alpha or settings.alpha, available_cores())
+        rows_of_files = score_files(files, graphs, settings, alpha, available_cores())
         for rows in track(rows_of_files, "scoring", total=len(files), console=console, disable=not console.is_terminal):
             append(rows)
             bad += any(row.error for row in rows)
             anomalies += any(row.is_anomaly == "true" for row in rows)
     typer.echo(
         f"{len(files) - bad} of {len(files)} files scored, {bad} bad, {anomalies} flagged by at least one model "
-        f"at alpha {alpha or settings.alpha:g}: {out}"
+        f"at alpha {alpha:g}: {out}"
     )
 
 

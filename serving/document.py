@@ -19,7 +19,7 @@ _ON_ERROR = "fail: the first bad image refuses the request. report: it gets an e
 
 # Status: the codes an endpoint answers with it.
 REFUSALS = {
-    400: "A bad field: bad_multipart, unknown_field, bad_field, no_images, wrong_kind, two_classifiers.",
+    400: "bad_header, bad_multipart, unknown_field, bad_field, no_images, wrong_kind, or two_classifiers.",
     404: "unknown_model, or no_classifier.",
     413: "request_too_large (bytes), too_many_images, or image_too_large (bytes or pixels).",
     415: "not_multipart, or not_an_image.",
@@ -129,6 +129,7 @@ class Views(BaseModel):
     rotations: list[int]
     vertical: list[int]
     horizontal: list[int]
+    resizes: list[float]
     heads: list[str]
     probabilities: list[Any]
 

@@ -16,6 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.errors import ApiError
 
 _KEPT_HEADERS = (b"allow", b"retry-after", b"server")
+# BentoML's access log reads these as UTF-8 and fails on anything else.
+_TEXT_HEADERS = (b"content-type", b"content-length")
 _MEANINGS = {
     404: ("not_found", "there is nothing at this path; GET /models lists the models, /docs.json describes the API"),
     405: ("method_not_allowed", "this path does not take this method"),
@@ -34,25 +36,41 @@ class ErrorShape:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the app; hold back an answer of status 400 or above until its body is there to be judged."""
+        """Run the app; hold back an answer of status 400 or above until its body is there to be judged.
+
+        What the app raises is passed on, for the server to log, after an answer of status 500 where none has begun.
+        """
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        for name, value in scope["headers"]:
+            if name in _TEXT_HEADERS and not value.isascii():
+                error = ApiError(400, "bad_header", f"the header {name.decode()} holds bytes that are not ASCII")
+                await error_response(error)(scope, receive, send)
+                return
         refusal: MutableMapping[str, Any] | None = None
         body = bytearray()
+        begun = False
 
         async def watch(message: Message) -> None:
-            nonlocal refusal
+            nonlocal refusal, begun
             if message["type"] == "http.response.start" and message["status"] >= 400:
                 refusal = message
             elif refusal is None:
+                begun = True
                 await send(message)
             else:
                 body.extend(message.get("body", b""))
                 if not message.get("more_body", False):
+                    begun = True
                     await _send_refusal(refusal, bytes(body), scope, receive, send)
 
-        await self.app(scope, receive, watch)
+        try:
+            await self.app(scope, receive, watch)
+        except Exception:
+            if not begun:
+                await _send_refusal({"status": 500}, b"", scope, receive, send)
+            raise
 
 
 def error_response(error: ApiError) -> JSONResponse:

@@ -55,7 +55,12 @@ class Graph:
     def warm(self) -> None:
         """Run two blank images, so that the first request finds memory and kernels ready. Raises GraphError."""
         size = self.manifest.fitting.size
-        self.run(np.zeros((2, size, size, 3), dtype=np.uint8))
+        try:
+            self.run(np.zeros((2, size, size, 3), dtype=np.uint8))
+        except GraphError:
+            raise
+        except Exception as error:  # onnxruntime's exceptions share no other base
+            raise GraphError(f"{self.path}: loads, but does not run: {error}") from error
 
 
 def load_graph(path: Path, providers: ProviderChoice = "cpu", threads: int | None = None) -> Graph:

@@ -50,6 +50,4 @@ def run_graph(graph: Graph, images: Sequence[Fitted]) -> dict[str, NDArray[np.fl
 
 def chunk_size(graph: Graph) -> int:
     """Return how many images go through a graph in one run, so that its views hold MAX_VIEW_PIXELS at most."""
-    grid = graph.manifest.view_grid
-    views = len(grid.rotations) * len(grid.vertical) * len(grid.horizontal) if grid else 1
-    return max(1, MAX_VIEW_PIXELS // (views * graph.manifest.fitting.size**2))
+    return max(1, MAX_VIEW_PIXELS // (graph.manifest.views * graph.manifest.fitting.size**2))

@@ -65,15 +65,17 @@ def _check_port(host: str, port: int) -> None:
 
 
 def _announce(host: str, port: int) -> None:
-    url = f"http://{'localhost' if host in ('0.0.0.0', '::', '127.0.0.1') else host}:{port}"
+    name = "localhost" if host in ("0.0.0.0", "::", "127.0.0.1") else f"[{host}]" if ":" in host else host
+    url = f"http://{name}:{port}"
     while not _is_ready(f"{url}/readyz"):
         time.sleep(_POLL_SECONDS)
     print(f"Ready at {url}. Try: {example_command(url)}", flush=True)
 
 
 def _is_ready(url: str) -> bool:
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with urllib.request.urlopen(url):
+        with direct.open(url):
             return True
     except OSError:  # refused, or an HTTP status of an error: URLError is an OSError
         return False

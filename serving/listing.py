@@ -51,8 +51,7 @@ def _knows(manifest: Manifest) -> str:
 
 def _input(manifest: Manifest) -> str:
     size = manifest.fitting.size
-    grid = manifest.view_grid
-    views = len(grid.rotations) * len(grid.vertical) * len(grid.horizontal) if grid else 1
+    views = manifest.views
     return f"{size} x {size}\n{views} view{'s' if views > 1 else ''}"
 
 

@@ -15,8 +15,8 @@ METADATA_KEY = "quarterturn"
 INPUT_NAME = "images"
 
 Kind = Literal["classifier", "one_class"]
-ScoreFormula = Literal["kl_rotation", "kl", "msp", "transformation"]
-ViewAxis = Literal["rotation", "vertical", "horizontal"]
+ScoreFormula = Literal["kl_rotation", "kl", "msp", "transformation", "method"]
+ViewAxis = Literal["rotation", "vertical", "horizontal", "resize"]
 
 # Outputs that a graph must have, by the formula of its score.
 _CLASSIFIER_OUTPUTS = ("probabilities", "kl_uniform", "anomaly_score")
@@ -25,6 +25,7 @@ REQUIRED_OUTPUTS: dict[str, tuple[str, ...]] = {
     "kl": _CLASSIFIER_OUTPUTS,
     "msp": _CLASSIFIER_OUTPUTS,
     "transformation": ("anomaly_score", "view_probabilities"),
+    "method": ("anomaly_score",),  # a one-class method that recognises no transformations, by a formula of its own
 }
 
 
@@ -56,21 +57,32 @@ class ViewGridSpec(_Part):
     """The views the graph makes of an image, in order (design: Views).
 
     ``rotations`` in quarter turns counter-clockwise; ``vertical`` and ``horizontal`` translations in pixels, positive
-    down and to the right, borders reflected. ``axes`` name the grid axes of ``view_probabilities`` between the batch
-    and the heads, ``heads`` its last axis.
+    down and to the right, borders reflected; ``resizes`` factors by which a view is scaled and brought back, 1: not.
+    ``axes`` name the grid axes of ``view_probabilities`` between the batch and the heads, ``heads`` its last axis.
     """
 
     rotations: list[int]
     vertical: list[int]
     horizontal: list[int]
+    resizes: list[float] = [1.0]
     order: Literal["rotate_translate", "translate_rotate"]
     axes: list[ViewAxis]
     heads: list[ViewAxis]
 
     def axis_lengths(self) -> tuple[int, ...]:
         """Return how many values each of ``axes`` has: (4, 3, 3) for four rotations and three translations each way."""
-        values = {"rotation": self.rotations, "vertical": self.vertical, "horizontal": self.horizontal}
-        return tuple(len(values[axis]) for axis in self.axes)
+        lengths = {
+            "rotation": len(self.rotations),
+            "vertical": len(self.vertical),
+            "horizontal": len(self.horizontal),
+            "resize": len(self.resizes),
+        }
+        return tuple(lengths[axis] for axis in self.axes)
+
+    @property
+    def views(self) -> int:
+        """How many views the graph makes of an image."""
+        return len(self.rotations) * len(self.vertical) * len(self.horizontal) * len(self.resizes)
 
 
 class TrainingData(_Part):
@@ -136,15 +148,20 @@ class Manifest(_Part):
         if self.kind == "classifier":
             if len(self.classes) < 2:
                 raise ValueError("a classifier needs at least two classes")
-            if self.score == "transformation":
+            if self.score in ("transformation", "method"):
                 raise ValueError("a classifier's score is kl_rotation, kl or msp")
         elif self.normal is None:
             raise ValueError("a one_class graph must say what is normal")
-        elif self.score != "transformation":
-            raise ValueError("a one_class graph's score is transformation")
+        elif self.score not in ("transformation", "method"):
+            raise ValueError("a one_class graph's score is transformation or method")
         if self.score in ("kl_rotation", "transformation") and self.view_grid is None:
             raise ValueError(f"score {self.score} needs a view grid")
         return self
+
+    @property
+    def views(self) -> int:
+        """How many views of an image go through the network in one run: 1 without a view grid."""
+        return self.view_grid.views if self.view_grid else 1
 
     def required_outputs(self) -> tuple[str, ...]:
         """Names of the outputs that the graph must have for its score."""

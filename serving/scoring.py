@@ -51,8 +51,8 @@ class Row:
 def find_files(paths: Sequence[Path], *, exclude: Path | None = None) -> list[Path]:
     """Return the files named and all files below the folders named, each once, sorted within a folder.
 
-    Hidden files and folders below a named folder are left out, and so is ``exclude``. Raises ScoringError for a path
-    that is not there, and where nothing is found.
+    Hidden files and folders below a named folder are left out, and so is ``exclude`` with its ``.part``. Raises
+    ScoringError for a path that is not there, and where nothing is found.
     """
     found: dict[Path, None] = {}
     for path in paths:
@@ -62,7 +62,8 @@ def find_files(paths: Sequence[Path], *, exclude: Path | None = None) -> list[Pa
             found[path] = None
         else:
             raise ScoringError(f"{path}: no such file or folder")
-    files = [path for path in found if exclude is None or path.resolve() != exclude.resolve()]
+    excluded = {path.resolve() for path in ((exclude, _part(exclude)) if exclude else ())}
+    files = [path for path in found if path.resolve() not in excluded]
     if not files:
         raise ScoringError(f"no files in {', '.join(map(str, paths))}")
     return files
@@ -99,7 +100,7 @@ def csv_rows(out: Path) -> Iterator[Callable[[Iterable[Row]], None]]:
     an earlier ``out`` as it was, and its own rows in the ``.part`` file. Raises ScoringError where that file cannot be
     written.
     """
-    part = out.with_name(out.name + ".part")
+    part = _part(out)
     try:
         with part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as stream:
             writer = csv.writer(stream)
@@ -108,6 +109,10 @@ def csv_rows(out: Path) -> Iterator[Callable[[Iterable[Row]], None]]:
         part.replace(out)
     except OSError as error:
         raise ScoringError(f"cannot write {out}: {error.strerror or error}") from error
+
+
+def _part(out: Path) -> Path:
+    return out.with_name(out.name + ".part")
 
 
 def _files_below(folder: Path) -> Iterator[Path]:

@@ -68,6 +68,8 @@ class Quarterturn:
         self.settings = Settings.from_environment(os.environ)
         self.collection = load_collection(self.settings.models, self.settings)
         self.collection.warm()
+        for warning in alpha_warnings(self.collection.default.graphs, self.settings.alpha):
+            logger.warning("%s", warning)
         cores = available_cores()
         self._limits = UploadLimits(
             self.settings.max_request_bytes, self.settings.max_image_bytes, self.settings.max_images
@@ -79,7 +81,7 @@ class Quarterturn:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def check_models() -> None:
-        """Load the models once before any worker starts: a worker that fails to start would be restarted for ever.
+        """Load and run the models before any worker starts: a worker that fails to start would be restarted for ever.
 
         On the CPU, unless the settings demand a GPU. Raises BentoMLException, which says what is wrong with which file.
         """
@@ -87,7 +89,7 @@ class Quarterturn:
             settings = Settings.from_environment(os.environ)
             if settings.device == "auto":
                 settings = settings.model_copy(update={"device": "cpu"})
-            load_collection(settings.models, settings)
+            load_collection(settings.models, settings).warm()
         except (CollectionError, GraphError, ProviderError, SettingsError) as error:
             raise bentoml.exceptions.BentoMLException(str(error)) from error
 

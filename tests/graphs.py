@@ -63,7 +63,7 @@ def build_graph(
     training_digest: str = DIGEST,
     fixed_batch: int | None = None,
 ) -> onnx.ModelProto:
-    """Return a classifier (``formula`` kl_rotation, kl or msp) or a one-class graph (transformation).
+    """Return a classifier (``formula`` kl_rotation, kl or msp) or a one-class graph (transformation or method).
 
     ``calibration`` holds its scores, by default the graph's own on 99 evenly grey images from black to light grey, so
     that a white image has p-value 0.01. ``size`` is even. ``fixed_batch`` breaks the contract.
@@ -73,17 +73,20 @@ def build_graph(
         greys = np.linspace(0, 200, 99).astype(np.uint8)
         images = np.broadcast_to(greys[:, None, None, None], (99, size, size, 3))
         calibration = np.sort(run_model(model, images)["anomaly_score"]).tolist() if fixed_batch is None else [0.0]
-    one_class = formula == "transformation"
+    one_class = formula in ("transformation", "method")
+    grids = {"kl_rotation": ROTATION_GRID, "transformation": TRANSFORMATION_GRID}
     manifest = Manifest(
         schema_version=1,
         name=name,
         kind="one_class" if one_class else "classifier",
-        method="transformation prediction" if one_class else "auxiliary rotations",
+        method={"transformation": "transformation prediction", "method": "brightness"}.get(
+            formula, "auxiliary rotations"
+        ),
         score=formula,
         classes=[] if one_class else list(classes),
         normal=(in_class or "all of colours") if one_class else None,
         fitting=Fitting(size=size, shorter_side=shorter_side or size),
-        view_grid=TRANSFORMATION_GRID if one_class else ROTATION_GRID if formula == "kl_rotation" else None,
+        view_grid=grids.get(formula),
         recipe=RecipeRecord(name="by-hand", scale="smoke", settings={"network": {"depth": 1}}),
         network="quadrant brightness",
         precision="fp32",
@@ -105,6 +108,14 @@ def build_graph(
 def set_metadata(model: onnx.ModelProto, manifest: str) -> None:
     """Set the manifest's JSON string in the ONNX metadata, in place of any there."""
     helper.set_model_props(model, {METADATA_KEY: manifest})
+
+
+def without_free_batch(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Break a transformation graph so that it loads, and runs with five images only."""
+    for constant in model.graph.initializer:
+        if constant.name == "view_shape":
+            constant.CopyFrom(numpy_helper.from_array(np.array([5, 4, 3, 3, 3], np.int64), "view_shape"))
+    return model
 
 
 def run_model(model: onnx.ModelProto, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
@@ -137,6 +148,9 @@ def _model(formula: ScoreFormula, size: int, classes: int, fixed_batch: int | No
     if formula == "transformation":
         shapes["view_probabilities"] = [batch, 4, 3, 3, 3]
         _add_transformation(nodes, constants)
+    elif formula == "method":
+        constants["quadrant_axis"] = np.array([1], np.int64)
+        nodes.append(helper.make_node("ReduceMean", ["quadrants", "quadrant_axis"], ["anomaly_score"], keepdims=0))
     else:
         shapes |= {"probabilities": [batch, classes], "kl_uniform": [batch]}
         _add_classifier(nodes, constants, classes)

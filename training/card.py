@@ -22,6 +22,7 @@ _FORMULAS = {
     "kl_rotation": "`anomaly_score` = -KL[U ‖ p] + mean cross entropy of the four rotations",
     "kl": "`anomaly_score` = -KL[U ‖ p]",
     "msp": "`anomaly_score` = -max p",
+    "method": "`anomaly_score` by the method's own formula",
     "transformation": "`anomaly_score` = minus the sum, over views and heads, of the true transformation's probability",
 }
 
@@ -63,8 +64,7 @@ def render_card(facts: CardFacts) -> str:
 
 def _what_it_is(facts: CardFacts) -> str:
     manifest = facts.manifest
-    fitting, grid = manifest.fitting, manifest.view_grid
-    views = 1 if grid is None else len(grid.rotations) * len(grid.vertical) * len(grid.horizontal)
+    fitting, views = manifest.fitting, manifest.views
     if manifest.kind == "classifier":
         purpose = (
             f"A classifier of {len(manifest.classes)} classes ({_listed(manifest.classes)}) with an anomaly score."

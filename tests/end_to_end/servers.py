@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psutil
+
 START_SECONDS = 180
 
 
@@ -27,6 +29,8 @@ def running(command: list[str], port: int, **options: Any) -> Iterator[subproces
         try:
             process.wait(60)
         except subprocess.TimeoutExpired:
+            for child in psutil.Process(process.pid).children(recursive=True):  # workers lead groups of their own
+                child.kill()
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 

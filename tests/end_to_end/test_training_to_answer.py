@@ -97,7 +97,8 @@ def test_a_folder_is_scored_without_a_server(folder: Path) -> None:
     images = folder / "data" / "photos" / "test"
     done = quarterturn("score", str(images), "--models", str(folder / "models"), "--out", str(folder / "scores.csv"))
     assert done.returncode == 0, done.stderr
-    rows = list(csv.DictReader((folder / "scores.csv").open(newline="")))
+    with (folder / "scores.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
     assert len(rows) == len(list(images.rglob("*.png")))
     assert {row["model"] for row in rows} == {"classifier"}
     assert all(0 < float(row["p_value"]) <= 1 and not row["error"] for row in rows)

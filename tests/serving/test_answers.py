@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,15 @@ def test_an_alpha_that_can_never_fire_is_warned_of(classifier: Graph, one_class:
     assert "at least 0.01" in warning
     assert [text.split()[0] for text in alpha_warnings([classifier, one_class], 0.019)] == ["colours", "views"]
     assert "at least 0.02" in alpha_warnings([classifier, one_class], 0.019)[0]
+
+
+@pytest.mark.parametrize("n", [6, 99, 2999, 5000, 10_000])
+def test_the_alpha_that_a_warning_names_is_one_that_can_fire(classifier: Graph, n: int) -> None:
+    calibration = classifier.manifest.calibration.model_copy(update={"n": n})
+    graph = replace(classifier, manifest=classifier.manifest.model_copy(update={"calibration": calibration}))
+    for models in (1, 2, 3):
+        text = alpha_warnings([graph] * models, 1e-9)[0]
+        assert alpha_warnings([graph] * models, float(text.split()[-1])) == []
 
 
 def test_the_smallest_alpha_of_a_warning_does_fire(classifier: Graph, one_class: Graph) -> None:

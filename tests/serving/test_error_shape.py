@@ -3,18 +3,23 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.types import Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.error_shape import ErrorShape, error_response
 from serving.errors import ApiError
 
 
-def answer(response: Response) -> tuple[int, dict[str, str], bytes]:
-    """Send one request through the layer around an app that answers ``response``."""
+class _FaultError(Exception):
+    pass
+
+
+def answer(app: ASGIApp, *request_headers: tuple[bytes, bytes]) -> tuple[int, dict[str, str], bytes]:
+    """Send one request through the layer around an app (a response is one too)."""
     sent: list[MutableMapping[str, Any]] = []
 
     async def send(message: Message) -> None:
@@ -23,11 +28,9 @@ def answer(response: Response) -> tuple[int, dict[str, str], bytes]:
     async def receive() -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    asyncio.run(
-        ErrorShape(response)(
-            {"type": "http", "method": "GET", "headers": [], "asgi": {"spec_version": "2.4"}}, receive, send
-        )
-    )
+    scope = {"type": "http", "method": "GET", "headers": request_headers, "asgi": {"spec_version": "2.4"}}
+    with suppress(_FaultError):
+        asyncio.run(ErrorShape(app)(scope, receive, send))
     start, *rest = sent
     headers = {name.decode(): value.decode() for name, value in start["headers"]}
     return start["status"], headers, b"".join(message.get("body", b"") for message in rest)
@@ -51,6 +54,40 @@ def test_a_stack_trace_does_not_leave() -> None:
     _, _, body = answer(PlainTextResponse("Traceback (most recent call last): secret", 500))
     assert b"Traceback" not in body
     assert b"secret" not in body
+
+
+def test_a_fault_of_the_app_is_answered_and_passed_on() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 400, "headers": []})
+        raise _FaultError("secret")
+
+    status, _, body = answer(app)
+    assert (status, json.loads(body)["error"]["code"]) == (500, "internal_error")
+    assert b"secret" not in body
+    with pytest.raises(_FaultError):
+        asyncio.run(ErrorShape(app)({"type": "http", "headers": []}, _nothing, _nowhere))
+
+
+def test_a_fault_after_the_answer_has_begun_adds_nothing_to_it() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise _FaultError
+
+    assert answer(app) == (200, {}, b"half")
+
+
+def test_a_content_type_that_is_not_text_is_refused() -> None:
+    status, _, body = answer(Response(b"reached"), (b"content-type", b"multipart/form-data; boundary=\xe9"))
+    assert (status, json.loads(body)["error"]["code"]) == (400, "bad_header")
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
+
+
+async def _nowhere(message: Message) -> None:
+    pass
 
 
 def test_a_refusal_in_the_shape_passes_as_it_is() -> None:

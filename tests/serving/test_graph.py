@@ -13,9 +13,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from serving.graph import Graph, GraphError, load_graph
 from serving.manifest import METADATA_KEY, REQUIRED_OUTPUTS
-from tests.graphs import build_graph, set_metadata, solid, write_graph
+from tests.graphs import build_graph, set_metadata, solid, without_free_batch, write_graph
 
-FORMULAS = ["kl_rotation", "kl", "msp", "transformation"]
+FORMULAS = ["kl_rotation", "kl", "msp", "transformation", "method"]
 
 
 def noise(count: int, size: int = 32) -> NDArray[np.uint8]:
@@ -123,6 +123,12 @@ def test_outputs_of_another_shape_are_found_by_warming(tmp_path: Path) -> None:
     model = with_output(build_graph(), "probabilities", np.ones((2, 5), np.float32))
     graph: Graph = load_graph(saved(tmp_path, model))
     with pytest.raises(GraphError, match=r"model\.onnx: output 'probabilities' came out as \(2, 5\), not \(2, 3\)"):
+        graph.warm()
+
+
+def test_a_graph_that_loads_and_does_not_run_is_found_by_warming(tmp_path: Path) -> None:
+    graph = load_graph(saved(tmp_path, without_free_batch(build_graph(formula="transformation"))))
+    with pytest.raises(GraphError, match=r"model\.onnx: loads, but does not run: "):
         graph.warm()
 
 

@@ -71,9 +71,10 @@ def test_an_unknown_field_is_named() -> None:
         ({"calibration": {"n": 3, "scores": [1.0, 2.0]}}, "2 scores but says n = 3"),
         ({"calibration": {"n": 0, "scores": []}}, "calibration.n"),
         ({"fitting": {"size": 33, "shorter_side": 32}}, "smaller than the crop"),
-        ({"kind": "one_class", "normal": "cats"}, "score is transformation"),
+        ({"kind": "one_class", "normal": "cats"}, "score is transformation or method"),
         ({"kind": "one_class"}, "what is normal"),
         ({"score": "transformation"}, "kl_rotation, kl or msp"),
+        ({"score": "method"}, "kl_rotation, kl or msp"),
         ({"classes": ["cat"]}, "at least two classes"),
         ({"view_grid": None}, "needs a view grid"),
         ({"name": "../evil"}, "name"),
@@ -104,4 +105,19 @@ def test_shapes_of_the_outputs() -> None:
         (),
     ]
     assert one_class.output_shape("view_probabilities") == (4, 3, 3, 3)
+    assert (classifier.views, one_class.views, parse_manifest(json.dumps(document(formula="kl"))).views) == (4, 36, 1)
     assert (ROTATION_GRID.axis_lengths(), TRANSFORMATION_GRID.axis_lengths()) == ((4,), (4, 3, 3))
+
+
+def test_a_grid_may_also_resize() -> None:
+    changed = document(formula="transformation")
+    axes = ["rotation", "vertical", "horizontal", "resize"]
+    changed["view_grid"] |= {"resizes": [1.0, 0.5], "axes": axes, "heads": axes}
+    manifest = parse_manifest(json.dumps(changed))
+    assert manifest.output_shape("view_probabilities") == (4, 3, 3, 2, 4)
+    assert manifest.views == 72
+
+
+def test_other_one_class_methods_have_a_score_alone() -> None:
+    manifest = parse_manifest(json.dumps(document(formula="method")))
+    assert (manifest.kind, manifest.view_grid, manifest.required_outputs()) == ("one_class", None, ("anomaly_score",))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -95,7 +96,8 @@ def test_alpha_decides_what_is_an_anomaly(tmp_path: Path, collection: Collection
 def test_files_are_found_below_folders_sorted_and_once(tmp_path: Path) -> None:
     for name in ("b/2.png", "b/1.png", "a.png", ".hidden/x.png", "b/.x.png", "c/scores.csv"):
         save(tmp_path / name, 0) if name.endswith("png") else (tmp_path / "c").mkdir()
-    (tmp_path / "c/scores.csv").write_text("old")
+    for name in ("scores.csv", "scores.csv.part"):
+        (tmp_path / "c" / name).write_text("old")
     expected = [tmp_path / name for name in ("a.png", "b/1.png", "b/2.png")]
     assert find_files([tmp_path], exclude=tmp_path / "c/../c/scores.csv") == expected
     assert find_files([tmp_path / "b/2.png", tmp_path / "b"]) == [expected[2], expected[1]]
@@ -112,9 +114,13 @@ def test_a_path_that_is_not_there_and_an_empty_folder_are_refused(tmp_path: Path
 def test_the_table_is_there_only_once_it_is_whole(tmp_path: Path) -> None:
     out = tmp_path / "scores.csv"
     out.write_text("of an earlier run")
-    with pytest.raises(KeyboardInterrupt), csv_rows(out) as append:
-        append([Row("a.png", "colours")])
+
+    def rows_until_interrupted() -> Iterator[Row]:
+        yield Row("a.png", "colours")
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), csv_rows(out) as append:
+        append(rows_until_interrupted())
     assert out.read_text() == "of an earlier run"
     awkward = 'a "b", c\n.png'
     with csv_rows(out) as append:

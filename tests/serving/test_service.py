@@ -324,6 +324,16 @@ def test_a_service_of_one_class_graphs_alone_scores_and_says_that_it_cannot_clas
         assert (result["is_anomaly"], result["kl_rotation"]) == (True, None)
 
 
+def test_a_service_has_run_every_graph_before_it_is_ready(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from serving.service import Quarterturn
+
+    warmed: list[str] = []
+    monkeypatch.setattr("serving.graph.Graph.warm", lambda graph: warmed.append(graph.name))
+    monkeypatch.setenv("QUARTERTURN_MODELS", str(models))
+    Quarterturn()  # BentoML makes it before it answers anything, /readyz too
+    assert warmed == ["cat-only", "colours", "views"]
+
+
 def test_two_classifiers_in_one_request_are_refused(tmp_path: Path) -> None:
     write_graph(tmp_path, "one")
     write_graph(tmp_path, "two", formula="msp")

@@ -1,4 +1,4 @@
-"""Small images with a class and a way up: three textured patterns, none of which looks the same after a quarter turn."""
+"""Small images with a class and a way up: three patterns, none of which looks the same after a quarter turn."""
 
 from __future__ import annotations
 

@@ -222,6 +222,6 @@ def test_the_objective_of_a_recipe() -> None:
     one_class = build_objective(load_recipe("own-one-class-224"), 1)
     assert isinstance(one_class, TransformationPrediction)
     with pytest.raises(
-        DataError, match="a classifier needs at least two classes and 'photos' has 1; .* one-class recipe"
+        DataError, match=r"a classifier needs at least two classes and 'photos' has 1; .* one-class recipe"
     ):
         build_objective(load_recipe("own-classifier-32"), 1)

@@ -229,7 +229,7 @@ def test_unreadable_files_are_left_out_and_named_when_asked(root: Path, fitting:
 def test_a_class_without_a_single_readable_image_is_an_error_even_so(root: Path) -> None:
     for path in (root / "photos/train/ramp").iterdir():
         path.write_bytes(b"junk")
-    with pytest.raises(DataError, match="class folder .*ramp has no image that can be read"):
+    with pytest.raises(DataError, match=r"class folder .*ramp has no image that can be read"):
         load_images(root, "photos", "train", SMALL, skip_unreadable=True)
 
 

@@ -1,0 +1,165 @@
+"""The server as a process: what stops its start, several workers, and its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import onnx
+import pytest
+
+from serving.manifest import METADATA_KEY
+from tests.end_to_end.ports import free_port
+from tests.end_to_end.servers import running
+from tests.graphs import build_graph, set_metadata, without_free_batch, write_graph
+from tests.multipart import CONTENT_TYPE, body, part
+
+pytestmark = pytest.mark.slow
+
+HORSE = (Path(__file__).parents[2] / "examples" / "horse.png").read_bytes()
+
+
+def serve(models: Path, port: int, *options: str) -> list[str]:
+    return [sys.executable, "-m", "serving.cli", "serve", "--models", str(models), "--port", str(port), *options]
+
+
+def refusal(models: Path, port: int, **environment: str) -> str:
+    """Return the one line with which a server refuses to start, promptly, with status 1 and no stack trace."""
+    done = subprocess.run(
+        serve(models, port), env={**os.environ, **environment}, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    [line] = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    return line.removeprefix("error: ")
+
+
+def _unknown_schema(model: onnx.ModelProto) -> onnx.ModelProto:
+    manifest = json.loads(next(entry.value for entry in model.metadata_props if entry.key == METADATA_KEY))
+    set_metadata(model, json.dumps(manifest | {"schema_version": 99}))
+    return model
+
+
+def _without_output(model: onnx.ModelProto) -> onnx.ModelProto:
+    kept = [output for output in model.graph.output if output.name != "rotation_loss"]
+    del model.graph.output[:]
+    model.graph.output.extend(kept)
+    return model
+
+
+SPOILT: dict[str, tuple[Callable[[], bytes], str]] = {
+    "damaged": (lambda: build_graph("bad").SerializeToString()[:700], "damaged, or no ONNX file"),
+    "unknown schema": (lambda: _unknown_schema(build_graph("bad")).SerializeToString(), "schema version 99"),
+    "no output": (lambda: _without_output(build_graph("bad")).SerializeToString(), "lacks the outputs rotation_loss"),
+    "does not run": (
+        lambda: without_free_batch(build_graph("bad", formula="transformation")).SerializeToString(),
+        "loads, but does not run",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SPOILT)
+def test_a_bad_model_file_stops_the_start(tmp_path: Path, kind: str) -> None:
+    content, reason = SPOILT[kind]
+    write_graph(tmp_path, "good")
+    bad = tmp_path / "bad" / "model.onnx"
+    bad.parent.mkdir()
+    bad.write_bytes(content())
+    message = refusal(tmp_path, free_port())
+    assert message.startswith(f"{bad}: ")
+    assert reason in message
+
+
+def test_two_classifiers_and_no_default_stop_the_start(tmp_path: Path) -> None:
+    write_graph(tmp_path, "one")
+    write_graph(tmp_path, "two")
+    message = refusal(tmp_path, free_port())
+    assert "(one, two)" in message
+    assert "--default-classifier" in message
+
+
+def test_a_port_that_is_taken_stops_the_start(tmp_path: Path) -> None:
+    write_graph(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert re.search(rf"127\.0\.0\.1 port {port}: .*in use", refusal(tmp_path, port))
+
+
+def test_a_gpu_that_must_be_there_and_is_not_stops_the_start(tmp_path: Path) -> None:
+    write_graph(tmp_path)
+    message = refusal(tmp_path, free_port(), QUARTERTURN_DEVICE="cuda", CUDA_VISIBLE_DEVICES="")
+    assert message.startswith("the device setting is cuda, but ")
+
+
+def _worker_ids(client: httpx.Client) -> set[int]:
+    return set(map(int, re.findall(r'timestamp_seconds\{[^}]*pid="(\d+)"', client.get("/metrics").text)))
+
+
+def _ask_until_both_workers_answered(url: str) -> set[int]:
+    """Send requests four at a time until two processes have counted some; return their process ids."""
+    deadline = time.monotonic() + 30
+    wrong: list[int] = []
+
+    def ask() -> None:
+        for _ in range(5):
+            status = httpx.post(f"{url}/anomaly_score", files={"images": HORSE}, timeout=60).status_code
+            if status != 200:
+                wrong.append(status)
+
+    with httpx.Client(base_url=url, timeout=60) as client:
+        while len(workers := _worker_ids(client)) < 2:
+            assert time.monotonic() < deadline, f"only {workers} answered"
+            threads = [threading.Thread(target=ask) for _ in range(4)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+    assert not wrong
+    return workers
+
+
+def test_two_workers_answer_and_sigterm_lets_them_finish(tmp_path: Path) -> None:
+    write_graph(tmp_path / "models")
+    (tmp_path / "metrics").mkdir()
+    port = free_port()
+    log = tmp_path / "log"
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"), "QUARTERTURN_ALPHA": "0.001"}
+    options: dict[str, Any] = {"env": environment, "stderr": subprocess.STDOUT}
+    with (
+        log.open("w") as output,
+        running(serve(tmp_path / "models", port, "--workers", "2"), port, stdout=output, **options) as process,
+    ):
+        workers = _ask_until_both_workers_answered(f"http://localhost:{port}")
+        assert len(workers) == 2
+        assert process.pid not in workers
+
+        whole = body(part("images", HORSE, "horse.png"))
+        head = f"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(whole)}"
+        with socket.create_connection(("localhost", port), timeout=30) as begun:
+            begun.sendall(f"{head}\r\nConnection: close\r\n\r\n".encode() + whole[:100])
+            time.sleep(0.5)
+            process.send_signal(signal.SIGTERM)
+            time.sleep(1)
+            begun.sendall(whole[100:])
+            answer = b"".join(iter(lambda: begun.recv(65536), b""))
+        assert answer.startswith(b"HTTP/1.1 200 OK"), answer
+        assert process.wait(30) == 0
+    for worker in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port))
+    text = log.read_text()
+    assert "Traceback" not in text
+    assert "colours can never raise the alarm at alpha 0.001" in text
