@@ -13,7 +13,12 @@ from serving.graph import Graph, load_graph
 from serving.manifest import Manifest
 
 _CLASSES_SHOWN = 4
-_METRICS_SHOWN = 4
+_METRICS = {
+    "accuracy": "accuracy",
+    "one_class_auroc": "AUROC of classes",
+    "ood_auroc_mean": "AUROC of sets",
+    "false_alarm_rate": "false alarms",
+}
 
 
 def load_graphs(folder: Path) -> list[Graph]:
@@ -25,17 +30,15 @@ def load_graphs(folder: Path) -> list[Graph]:
 
 
 def models_table(graphs: Sequence[Graph]) -> Table:
-    """Return one row a graph: name and digest, kind, what it knows, its input, what was measured."""
+    """Return one row a graph: its name, digest and kind, what it knows, what was measured."""
     table = Table(box=box.SIMPLE_HEAD, show_lines=True)
-    for heading in ("model", "kind", "knows", "input", "measured"):
-        table.add_column(heading, overflow="fold", no_wrap=heading in ("model", "kind", "input"))
+    for heading in ("model", "knows", "measured"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "model")
     for graph in graphs:
         manifest = graph.manifest
         table.add_row(
-            f"{graph.name}\n{graph.digest[:19]}",
-            manifest.kind,
+            f"{graph.name}\n{graph.digest[:19]}\n{manifest.kind}, {_input(manifest)}",
             _knows(manifest),
-            _input(manifest),
             _measured(manifest),
         )
     return table
@@ -52,14 +55,10 @@ def _knows(manifest: Manifest) -> str:
 def _input(manifest: Manifest) -> str:
     size = manifest.fitting.size
     views = manifest.views
-    return f"{size} x {size}\n{views} view{'s' if views > 1 else ''}"
+    return f"{size} x {size}, {views} view{'s' if views > 1 else ''}"
 
 
 def _measured(manifest: Manifest) -> str:
-    figures = {
-        name: value
-        for name, value in manifest.metrics.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
-    lines = [f"{name} {value:.4g}" for name, value in list(figures.items())[:_METRICS_SHOWN]]
-    return "\n".join([*lines, f"calibrated on {manifest.calibration.n} of {manifest.calibration.data}"])
+    found = [(title, manifest.metrics.get(name)) for name, title in _METRICS.items()]
+    lines = [f"{title} {value:.3f}" for title, value in found if isinstance(value, float)]
+    return "\n".join([*lines, f"calibrated on {manifest.calibration.n} images"])

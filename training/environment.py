@@ -60,4 +60,5 @@ def describe_device(device: torch.device) -> str:
     """Return the device in words: the GPU's name, or the processor type and the number of threads used."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"CPU ({platform.machine()}), {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"CPU ({platform.machine()}), {threads} thread{'s' if threads > 1 else ''}"

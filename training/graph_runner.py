@@ -43,7 +43,7 @@ class GraphRunner:
         return dict(zip(self._names, self._session.run(self._names, {INPUT_NAME: images}), strict=True))
 
     def score(self, images: ImageSet, description: str) -> Outputs:
-        """Score all ``images`` in batches behind a progress bar. Raises ImageError for one that does not decode."""
+        """Score all ``images`` in batches behind a progress bar. Raises DataError naming one that does not decode."""
         return self.score_and_digest(images, description)[0]
 
     def score_and_digest(self, images: ImageSet, description: str) -> tuple[Outputs, str]:

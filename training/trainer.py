@@ -19,6 +19,7 @@ from training.data.feeds import make_feed
 from training.data.image_set import ImageSet
 from training.environment import describe_device
 from training.networks import build_network
+from training.networks.shared_batch_norm import share_batch_norm
 from training.objectives.build import build_objective
 from training.recipe import Recipe
 from training.run_folder import RunError, RunFolder, check_same_recipe
@@ -80,9 +81,10 @@ def train(
 
     On a CPU, a run that is killed and resumed ends with the very weights of an uninterrupted one. After
     ``max_minutes``, or on SIGINT or SIGTERM, it stops at a checkpoint. Under torchrun it uses every process; the first
-    writes. ``on_checkpoint`` is called after each checkpoint, by the process that wrote it. Raises RunError if the
-    folder holds a checkpoint and ``resume`` is false, or one of another recipe or seed; TrainingError if the loss is
-    not finite; DataError if the images do not suit the recipe.
+    writes. ``on_checkpoint`` is called after each checkpoint, by the process that wrote it, and on a resume for the one
+    it goes on from: the killed process may not have come to it. Raises RunError if the folder holds a checkpoint and
+    ``resume`` is false, or one of another recipe or seed; TrainingError if the loss is not finite; DataError if the
+    images do not suit the recipe.
     """
     checkpoint = _checkpoint_to_resume(run, recipe, seed, resume)
     fabric = make_fabric(recipe)
@@ -91,6 +93,8 @@ def train(
     feed = make_feed(images, recipe.optimiser.batch, seed, device, rank, world)
     torch.manual_seed(seed)
     module = build_network(recipe.network, objective.heads)
+    if world > 1:
+        module = share_batch_norm(module, device)
     if recipe.trainer.channels_last:
         module = module.to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(
@@ -134,6 +138,8 @@ def train(
         if on_checkpoint is not None:
             on_checkpoint(outcome(step))
 
+    if rank == 0 and checkpoint is not None and on_checkpoint is not None:
+        on_checkpoint(outcome(first_step))
     log = TrainingLog(run, writes=rank == 0)
     step, saved_at, stopping = first_step, time.monotonic(), False
     with stop_signals() as stop, TrainingBar(recipe.name, steps, first_step, quiet=rank != 0) as bar:
@@ -155,10 +161,11 @@ def train(
                 clock.views += views
                 log.add(losses, views)
                 over = max_minutes is not None and clock.here > max_minutes * 60
-                stopping = _any_process(fabric, over or stop.made)
                 save_due = time.monotonic() - saved_at > recipe.trainer.checkpoint_minutes * 60
+                stopping, save_due = _any_process(fabric, over or stop.made, save_due)
                 save_due = save_due or stopping or step == steps
                 if save_due or step % recipe.trainer.log_every == 0:
+                    log.share(fabric)
                     if not log.finite():
                         raise TrainingError(_not_finite("the loss is not finite", step, run))
                     log.write(step, step / feed.steps_per_epoch, rate)
@@ -208,9 +215,10 @@ def _is_finite(module: nn.Module) -> bool:
     return all(bool(torch.isfinite(value).all()) for value in module.state_dict().values())
 
 
-def _any_process(fabric: Fabric, flag: bool) -> bool:
+def _any_process(fabric: Fabric, *flags: bool) -> list[bool]:
+    """Return each flag as true if it is so in any process: the same answer in all of them."""
     if fabric.world_size == 1:
-        return flag
-    total = fabric.all_reduce(torch.tensor(float(flag), device=fabric.device), reduce_op="sum")
+        return list(flags)
+    total = fabric.all_reduce(torch.tensor(flags, dtype=torch.float32, device=fabric.device), reduce_op="sum")
     assert isinstance(total, Tensor)
-    return bool(total > 0)
+    return [count > 0 for count in total.tolist()]

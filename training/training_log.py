@@ -6,6 +6,7 @@ import json
 import math
 import time
 
+from lightning_fabric import Fabric
 from rich.progress import TaskID
 from torch import Tensor
 
@@ -35,6 +36,14 @@ class TrainingLog:
             self._sums[name] = self._sums[name] + kept if name in self._sums else kept
         self._count += 1
         self._views += views
+
+    def share(self, fabric: Fabric) -> None:
+        """Make the losses those of all processes, each of which has an equal part of every batch; all must call it."""
+        if fabric.world_size > 1:
+            for name, total in self._sums.items():
+                mean = fabric.all_reduce(total, reduce_op="mean")
+                assert isinstance(mean, Tensor)
+                self._sums[name] = mean
 
     def finite(self) -> bool:
         """Return whether every loss since the last line was finite; waits for the device."""

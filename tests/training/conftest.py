@@ -36,3 +36,10 @@ def large_data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_class_folders(root / "photos" / "train", per_class=4, size=300, kind="jpg")
     write_class_folders(root / "photos" / "test", per_class=4, size=300, first=1000, kind="jpg")
     return root
+
+
+@pytest.fixture(autouse=True)
+def _on_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers are the same to the bit on a CPU alone; where there is a GPU, tests and what they start do without."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from tests.reference_scores import recompute_scores
 from tests.training.runs import make_data_root, make_run
 from training.data.noise import gaussian
 from training.export import TOLERANCE, Exported, ExportError, export_run, self_check
-from training.golden import IMAGES, write_golden
 from training.graph_runner import GraphRunner
 from training.run_folder import RunFolder, load_network
 from training.scorer import build_scorer
@@ -205,22 +203,6 @@ def test_a_full_disk_leaves_the_earlier_model_and_card(
         "model.onnx": b"earlier model",
         "README.md": b"earlier card",
     }
-
-
-def test_golden_files_hold_what_a_test_needs(horse: Shipped, tmp_path: Path) -> None:
-    folder = write_golden(horse.run, horse.exported.path, horse.data_root, tmp_path)
-    assert folder == tmp_path / "horse"
-    expected = json.loads((folder / "expected.json").read_text())
-    assert expected["digest"] == horse.exported.digest
-    assert len(expected["images"]) == IMAGES
-    assert all((folder / name).is_file() for name in expected["images"])
-    assert np.asarray(expected["outputs"]["view_probabilities"]).shape == (IMAGES, 4, 3, 3, 3)
-    assert (folder / "network.onnx").read_bytes() == horse.network_path.read_bytes()
-
-
-def test_golden_files_of_another_run_are_refused(classifier: Shipped, horse: Shipped, tmp_path: Path) -> None:
-    with pytest.raises(ExportError, match="their recipes differ"):
-        write_golden(classifier.run, horse.exported.path, horse.data_root, tmp_path)
 
 
 def test_metadata_is_under_the_contracts_key(classifier: Shipped) -> None:
