@@ -2,13 +2,14 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 3000
 
-.PHONY: serve test check bench bento clean help
+.PHONY: serve test check bench gpu-check bento clean help
 
 help:
 	@echo "make serve   set up .venv-serve (no torch) and serve models/ on port $(PORT)"
 	@echo "make test    set up .venv and run the tests"
 	@echo "make check   format, lint and types (after make test)"
 	@echo "make bench   training feed against bare forward and backward"
+	@echo "make gpu-check   train, export and score on this machine's GPU; status 3 if there is none"
 	@echo "make bento   build the Bento"
 
 serve: .venv-serve/ready
@@ -24,6 +25,9 @@ check: .venv/ready
 
 bench: .venv/ready
 	.venv/bin/python -m benchmarks.feed
+
+gpu-check: .venv/ready
+	.venv/bin/python -m benchmarks.gpu_check
 
 bento: .venv-serve/ready
 	BENTOML_DO_NOT_TRACK=True .venv-serve/bin/bentoml build

@@ -17,7 +17,7 @@ import typer
 from serving.settings import Settings
 
 COMMANDS_GROUP = "quarterturn.commands"
-OFFLINE_COMMANDS = ("recipes", "data", "train", "evaluate", "export")
+OFFLINE_COMMANDS = ("recipes", "data", "train", "evaluate", "export", "reproduce", "report")
 HOW_TO_GET_TRAINING = "pip install 'quarterturn[train]'"
 
 app = typer.Typer(

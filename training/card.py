@@ -9,7 +9,7 @@ from typing import Any
 from serving.manifest import Manifest
 from training.detectors import TITLES
 from training.evaluation import METRICS, Evaluation
-from training.evaluation_table import METRIC_TITLES, headlines, main_detectors, percent
+from training.evaluation_table import METRIC_TITLES, exposures, headlines, main_detectors, percent
 from training.recipe import Recipe
 from training.recipe_files import RecipeError, load_recipe
 from training.run_folder import flat_settings
@@ -104,6 +104,11 @@ def _trained_on(facts: CardFacts) -> str:
     share = published_share(data.name, data.split, data.in_class, data.available)
     if share is not None:
         lines.append(share)
+    if "labels" in record:
+        lines.append(_labels(record["labels"]))
+    if "phases" in record:
+        phases = ", ".join(f"{phase['name']} ({phase['steps']} steps)" for phase in record["phases"])
+        lines.append(f"In phases, of which the last starts anew or from the pre-training: {phases}.")
     if "seconds" in record:
         state = "the whole schedule" if record["finished"] else f"UNFINISHED: step {facts.step} of {record['steps']}"
         lines.append(
@@ -115,6 +120,14 @@ def _trained_on(facts: CardFacts) -> str:
     versions = facts.environment["libraries"]
     lines.append(f"torch {versions['torch']}, source revision {facts.environment['source_revision']}.")
     return "\n".join(f"- {line}" for line in lines)
+
+
+def _labels(labels: dict[str, Any]) -> str:
+    return (
+        f"Labels corrupted at strength {labels['strength']:g} on purpose: of {labels['untrusted']} a share of "
+        f"{labels['changed']:.3f} was wrong; {labels['trusted']} more were trusted and clean. Correction: "
+        f"{labels['correction']}. Digest of the labels `{labels['digest']}`."
+    )
 
 
 def published_share(name: str, split: str, in_class: str | None, available: int) -> str | None:
@@ -144,6 +157,7 @@ def _measured(facts: CardFacts) -> str:
             f"Detection of out-of-distribution images, in percent: {inside['count']} {inside['data']} test images are "
             f"normal, of each other set {evaluation['ood_ratio']:g} of that number (or all) are drawn and positive.",
             _ood_table(evaluation, facts.baseline),
+            *(f"{line}." for line in exposures(evaluation)),
             "AUROC of each detector that the same network offers:",
             _detector_table(evaluation),
         ]
@@ -183,7 +197,7 @@ def _ood_table(evaluation: Evaluation, baseline: Evaluation | None) -> str:
         ]
         for name, row in evaluation["ood"].items()
     ]
-    means = [percent(source["ood_mean"][detector][metric]) for _, source, detector in columns for metric in METRICS]
+    means = [percent(source["ood_mean"].get(key, {}).get(metric)) for _, source, key in columns for metric in METRICS]
     return _table(header, [*rows, ["**mean**", "", *means]])
 
 

@@ -1,4 +1,4 @@
-"""The offline subcommands of `quarterturn`: recipes, data, train, evaluate, export."""
+"""The offline subcommands of `quarterturn`: recipes, data, train, evaluate, export, reproduce, report."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SEED = Annotated[int, typer.Option(min=0)]
 
 def add_commands(app: typer.Typer) -> None:
     """Add the offline subcommands to ``app``; called through the entry-point group 'quarterturn.commands'."""
-    for command in (recipes, data, train, evaluate, export):
+    for command in (recipes, data, train, evaluate, export, reproduce, report):
         app.command()(command)
 
 
@@ -41,8 +41,12 @@ def recipes(as_json: Annotated[bool, typer.Option("--json", help="print a JSON l
 def data(
     root: Annotated[Path, typer.Option(help="data root: one folder a data set")] = Path("data"),
     download: Annotated[str | None, typer.Option(metavar="NAME", help="fetch a data set into the root")] = None,
+    generate: Annotated[str | None, typer.Option(metavar="NAME", help="make a data set in the root: cifar10-c")] = None,
+    source: Annotated[str, typer.Option(metavar="NAME", help="generate it from its test images")] = "cifar10",
+    limit: Annotated[int, typer.Option(min=0, help="generate it from about so many of the images; 0: all")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of the generated draws")] = 0,
 ) -> None:
-    """Say which data sets are in a data root, which are missing, and how to get them."""
+    """Say which data sets are in a data root, which are missing, and how to get them; fetch or make one."""
     from rich.console import Console
     from rich.table import Table
 
@@ -50,6 +54,8 @@ def data(
 
     if download is not None:
         catalog.download(root, download)
+    if generate is not None:
+        _generate(root, generate, source, limit, seed)
     there = {entry.name for entry in root.iterdir() if entry.is_dir()} if root.is_dir() else set()
     table = Table("data set", "there", "for", "how to get it")
     for entry in catalog.CATALOG:
@@ -63,6 +69,16 @@ def data(
     Console().print(table)
 
 
+def _generate(root: Path, name: str, source: str, limit: int, seed: int) -> None:
+    from training.corruptions import generate as corruptions
+    from training.data.image_set import DataError
+
+    if name != corruptions.NAME:
+        raise DataError(f"cannot generate {name!r}; can: {corruptions.NAME}")
+    mark = corruptions.generate(root, source=source, seed=seed, limit=limit)
+    typer.echo(f"{root / name}: {len(mark['made'])} corruptions of {mark['source']['count']} images of {source}")
+
+
 def train(
     recipe: Annotated[str, typer.Argument(help="name of a recipe (see `quarterturn recipes`), or a TOML file")],
     data: Annotated[Path, typer.Option(help="data root: one folder a data set")],
@@ -74,14 +90,19 @@ def train(
     seed: SEED = 0,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the run's last checkpoint")] = False,
     max_minutes: Annotated[float | None, typer.Option(min=0.0, help="stop at a checkpoint after so long")] = None,
+    shared: Annotated[Path | None, typer.Option(help="folder in which runs share their rotation pre-training")] = None,
 ) -> None:
     """Train a recipe on the images of a data root."""
     from training.recipe_files import load_recipe
     from training.run_folder import RunFolder
+    from training.shared_phases import SharedPhases
     from training.training_run import train_recipe
 
     resolved = load_recipe(recipe, _scale(scale), overrides)
-    outcome = train_recipe(resolved, data, RunFolder(out), seed=seed, resume=resume, max_minutes=max_minutes)
+    phases = None if shared is None else SharedPhases(shared)
+    outcome = train_recipe(
+        resolved, data, RunFolder(out), seed=seed, resume=resume, max_minutes=max_minutes, shared=phases
+    )
     done = "finished" if outcome.finished else "stopped at a checkpoint; --resume goes on"
     typer.echo(
         f"{resolved.name}: step {outcome.step} of {outcome.steps}, {outcome.views} views "
@@ -132,6 +153,42 @@ def export(
         baseline=None if baseline is None else RunFolder(baseline),
     )
     typer.echo(f"{exported.path}: {exported.size / 1e6:.2f} MB, {exported.digest}")
+
+
+def reproduce(
+    target: Annotated[str, typer.Argument(help="table-1, table-2, figure-2, figure-3, figure-4 or figure-5")],
+    data: Annotated[Path, typer.Option(help="data root: one folder a data set")],
+    out: Annotated[Path, typer.Option(metavar="RUNS", help="folder of run folders; finished ones are not run again")],
+    scale: Annotated[str, typer.Option(help="paper, cpu or smoke")] = "paper",
+    seeds: Annotated[int, typer.Option(min=1, help="train each network with seeds 0 to N - 1")] = 1,
+    engine: Annotated[str, typer.Option(help="local: this machine; ray: a Ray cluster")] = "local",
+    max_minutes: Annotated[float | None, typer.Option(min=0.0, help="stop at checkpoints after so long")] = None,
+) -> None:
+    """Train and evaluate every network of a table or figure; goes on where it stopped.
+
+    Exit status: 0 all done, 1 a job failed, 75 some are left to do.
+    """
+    from training.reproduce.reproduce import reproduce as reproduce_target
+    from training.reproduce.reproduce import summary
+
+    outcome = reproduce_target(
+        target, data, out, scale=_scale(scale), seeds=seeds, engine=engine, max_minutes=max_minutes
+    )
+    for line in summary(outcome):
+        typer.echo(line)
+    raise typer.Exit(outcome.exit_status)
+
+
+def report(
+    runs: Annotated[Path, typer.Argument(help="folder of run folders, at any depth")],
+    out: Annotated[Path, typer.Option(help="folder to write report.md and report.html into")],
+    scale: Annotated[str | None, typer.Option(help="only runs of this scale")] = None,
+) -> None:
+    """Write the paper's tables and figures, measured beside published."""
+    from training.report.report import write_report
+
+    for path in write_report(runs, out, None if scale is None else _scale(scale)):
+        typer.echo(path)
 
 
 def _scale(text: str) -> Scale:

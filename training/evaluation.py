@@ -17,17 +17,21 @@ from numpy.typing import NDArray
 
 from serving.calibration import p_values
 from serving.providers import ProviderChoice
+from training.attacks.evaluation import evaluate_adversarial
 from training.calibrate import calibrate
+from training.corruptions.evaluation import corrupted_test_images, evaluate_corruptions
 from training.data.image_set import DataError, ImageSet, class_index
 from training.data.ood import OodSet, load_ood, wanted_count
-from training.data.splits import halves
+from training.data.splits import halves, share_of_each_class
 from training.detectors import detector_scores
 from training.environment import library_versions, source_revision
 from training.graph_runner import GraphRunner, Outputs
-from training.metrics import detection
+from training.metrics import Scores, detection
 from training.onnx_graph import scorer_graph
+from training.published import beside_published
 from training.recipe import Recipe
 from training.run_folder import RunError, RunFolder, load_network
+from training.score_curves import score_curves
 from training.scorer import Scorer, build_scorer
 from training.training_run import calibration_images, fitting_of, load_split
 
@@ -41,7 +45,8 @@ Evaluation = dict[str, Any]
 def evaluate_run(run: RunFolder, data_root: Path, *, device: ProviderChoice = "auto") -> Evaluation:
     """Evaluate the run's latest checkpoint on the data of ``data_root``, write RUN/evaluation.json and return it.
 
-    Out-of-distribution sets that the root lacks are listed under 'missing'. Raises DataError and RunError; an earlier
+    Out-of-distribution sets that the root lacks are listed under 'missing'; one whose images the training was exposed
+    to is listed under 'exposed' and not in the means. Raises DataError and RunError; an earlier
     evaluation.json is replaced only by a complete one.
     """
     began = time.monotonic()
@@ -51,12 +56,18 @@ def evaluate_run(run: RunFolder, data_root: Path, *, device: ProviderChoice = "a
     evaluated = evaluated_indices(test, recipe.evaluation.limit)
     normal = _normal_mask(recipe, test)
     sets, missing = _out_of_distribution(recipe, data_root, int(normal[evaluated].sum()))
+    corruptions = recipe.evaluation.corruptions
+    corrupted = corrupted_test_images(corruptions, data_root, test, recipe.data.size) if corruptions else None
     runner = GraphRunner(scorer_graph(scorer, recipe.data.size).SerializeToString(), scorer.views, device)
 
     outputs = runner.score(test.take(evaluated), f"scoring {len(evaluated)} test images")
     detectors = detector_scores(scorer, outputs)
     inside = normal[evaluated]
-    ood = _judge_sets(runner, scorer, {name: scores[inside] for name, scores in detectors.items()}, sets)
+    ood, outside = _judge_sets(runner, scorer, {name: scores[inside] for name, scores in detectors.items()}, sets)
+    scores = outputs["anomaly_score"]
+    if not inside.all():
+        outside["other classes"] = scores[~inside]
+    exposed = [name for name in ood if recipe.outliers is not None and name == recipe.outliers.data]
     checkpoint = run.load_checkpoint()
     evaluation: Evaluation = {
         "recipe": recipe.name,
@@ -76,11 +87,17 @@ def evaluate_run(run: RunFolder, data_root: Path, *, device: ProviderChoice = "a
         "one_class": _one_class(recipe, detectors, inside),
         "ood_ratio": recipe.evaluation.ood_ratio,
         "ood": ood,
-        "ood_mean": _means(list(ood.values())),
+        "ood_mean": _means([row for name, row in ood.items() if name not in exposed]),
+        "exposed": exposed,
         "missing": missing,
+        "curves": score_curves(scores[inside], outside),
         "false_alarm": _false_alarms(recipe, runner, data_root, outputs, evaluated, normal),
     }
-    evaluation["published"] = _beside_published(recipe, evaluation)
+    if corruptions is not None:
+        evaluation["corruptions"] = evaluate_corruptions(network, corruptions, corrupted, recipe.data.size, device)
+    if recipe.evaluation.adversarial is not None:
+        evaluation["adversarial"] = evaluate_adversarial(network, recipe.evaluation.adversarial, test, device)
+    evaluation["published"] = beside_published(recipe, evaluation)
     evaluation["conditions"] = {
         "device": runner.device,
         "seconds": round(time.monotonic() - began, 1),
@@ -124,14 +141,7 @@ def evaluation_summary(evaluation: Evaluation) -> dict[str, Any]:
 
 def evaluated_indices(images: ImageSet, limit: int) -> NDArray[np.int64]:
     """Return ascending indices of about ``limit`` images (0: all), of each class its share and at least one."""
-    if limit == 0 or limit >= len(images):
-        return np.arange(len(images), dtype=np.int64)
-    generator = np.random.default_rng(0)
-    chosen = []
-    for label in np.unique(images.labels):
-        members = generator.permutation(np.flatnonzero(images.labels == label))
-        chosen.append(members[: max(1, round(limit * len(members) / len(images)))])
-    return np.sort(np.concatenate(chosen))
+    return share_of_each_class(images.labels, limit)
 
 
 def _normal_mask(recipe: Recipe, test: ImageSet) -> NDArray[np.bool_]:
@@ -149,15 +159,18 @@ def _out_of_distribution(recipe: Recipe, root: Path, normal: int) -> tuple[list[
 
 def _judge_sets(
     runner: GraphRunner, scorer: Scorer, normal: dict[str, NDArray[Any]], sets: Sequence[OodSet]
-) -> dict[str, dict[str, Any]]:
+) -> tuple[dict[str, dict[str, Any]], dict[str, Scores]]:
+    """Return each set's figures by detector, and its anomaly scores."""
     table: dict[str, dict[str, Any]] = {}
+    anomaly_scores: dict[str, Scores] = {}
     for drawn in sets:
         outputs = runner.score(drawn.images, f"scoring {drawn.name}")
+        anomaly_scores[drawn.name] = outputs["anomaly_score"]
         found: dict[str, Any] = {"count": len(drawn.images), "available": drawn.available, "source": drawn.source}
         for detector, scores in detector_scores(scorer, outputs).items():
             found[detector] = detection(normal[detector], scores).as_dict()
         table[drawn.name] = found
-    return table
+    return table, anomaly_scores
 
 
 def _means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -210,26 +223,3 @@ def _false_alarms(
         "calibration_n": calibration.n,
         "calibration_split": split,
     }
-
-
-def _beside_published(recipe: Recipe, evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Return the paper's figures for the recipe, in percent, each with what was measured where that is one number."""
-    score = recipe.evaluation.score
-    measured: dict[str, float | None] = {"accuracy": evaluation["accuracy"]}
-    if evaluation["one_class"] is None:
-        measured["auroc_mean"] = evaluation["ood_mean"].get(score, {}).get("auroc")
-    else:
-        measured[f"auroc_{recipe.data.in_class}"] = evaluation["one_class"][score]["auroc"]
-    rows = []
-    for figure in recipe.published:
-        value = measured.get(figure.metric)
-        rows.append(
-            {
-                "metric": figure.metric,
-                "published_percent": figure.value,
-                "measured_percent": None if value is None else round(100 * value, 2),
-                "where": figure.where,
-                "derived": figure.derived,
-            }
-        )
-    return rows

@@ -5,6 +5,8 @@ from __future__ import annotations
 from rich.console import Console
 from rich.table import Table
 
+from training.attacks.in_words import attack_lines
+from training.corruptions.in_words import corruption_lines
 from training.detectors import TITLES
 from training.evaluation import METRICS, Evaluation
 
@@ -35,11 +37,16 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
             cells = [percent(row[detector][metric]) for detector in detectors for metric in METRICS]
             table.add_row(name, str(row["count"]), *cells)
         means = evaluation["ood_mean"]
-        table.add_section()
-        table.add_row("mean", "", *(percent(means[detector][metric]) for detector in detectors for metric in METRICS))
+        if means:
+            table.add_section()
+            table.add_row(
+                "mean", "", *(percent(means[detector][metric]) for detector in detectors for metric in METRICS)
+            )
         console.print(table)
         alone = ", ".join(f"{TITLES[name]} {percent(found['auroc'])}" for name, found in means.items())
         console.print(f"mean AUROC of each detector: {alone}", highlight=False)
+    for line in exposures(evaluation):
+        console.print(line, highlight=False)
     if evaluation["missing"]:
         console.print(f"not in the data root, hence not measured: {', '.join(evaluation['missing'])}", highlight=False)
     for figure in evaluation["published"]:
@@ -49,6 +56,14 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
             f"{figure['metric']}: published {figure['published_percent']} ({figure['where']}), {beside}",
             highlight=False,
         )
+
+
+def exposures(evaluation: Evaluation) -> list[str]:
+    """Say, a sentence a set, which sets of the table are not held out."""
+    return [
+        f"{name} is not held out: its training images were the outliers of the training; it is not in the mean"
+        for name in evaluation.get("exposed", [])
+    ]
 
 
 def headlines(evaluation: Evaluation) -> list[str]:
@@ -68,4 +83,4 @@ def headlines(evaluation: Evaluation) -> list[str]:
         f"false alarms at alpha {alarms['alpha']}: {percent(alarms['rate'])} % of {alarms['count']} normal test images "
         f"(calibrated on {alarms['calibration_n']}, {alarms['calibration_split']})"
     )
-    return lines
+    return lines + corruption_lines(evaluation) + attack_lines(evaluation)

@@ -7,6 +7,7 @@ channels-last layout, the best batch for each (random weights, 2.5 s a trial).
 from __future__ import annotations
 
 import hashlib
+import os
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,9 @@ class GraphRunner:
     """A graph in memory, ready to score; ``views`` is how many views it makes of an image."""
 
     def __init__(self, model: bytes, views: int, device: ProviderChoice = "auto") -> None:
-        self._session: Any = open_session(model, device)
+        asked = os.environ.get("OMP_NUM_THREADS", "")  # as PyTorch reads it: jobs side by side share the cores
+        self._threads = max(1, min(available_cores(), int(asked))) if asked.isdigit() else available_cores()
+        self._session: Any = open_session(model, device, self._threads)
         self._names = [output.name for output in self._session.get_outputs()]
         self._on_cpu = self._session.get_providers()[0] == CPU
         self.batch = max(1, (VIEWS_PER_RUN_CPU if self._on_cpu else VIEWS_PER_RUN_GPU) // views)
@@ -36,7 +39,7 @@ class GraphRunner:
     @property
     def device(self) -> str:
         """Where the graph runs, in words."""
-        return f"ONNX Runtime, CPU, {available_cores()} threads" if self._on_cpu else "ONNX Runtime, CUDA"
+        return f"ONNX Runtime, CPU, {self._threads} threads" if self._on_cpu else "ONNX Runtime, CUDA"
 
     def run(self, images: Images) -> Outputs:
         """Score uint8 [n, size, size, 3] in one run; outputs in the contract's names, n in front."""

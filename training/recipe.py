@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
+
+from training.attacks.settings import AdversarialEvaluationSettings, AdversarialSettings, TradesSettings
+from training.corruptions.settings import CorruptionSettings
+from training.exposure.settings import OutlierSettings
+from training.labels.settings import LabelSettings
+from training.settings import Settings
 
 Scale = Literal["paper", "cpu", "smoke"]
 SCALES: tuple[Scale, ...] = ("paper", "cpu", "smoke")
-
-
-class Settings(BaseModel):
-    """Base of all recipe tables: frozen, unknown keys refused."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class WideResNetSettings(Settings):
@@ -100,7 +100,16 @@ class TransformationSettings(Settings):
     translations_per_image: Annotated[int, Field(ge=1, le=9)]
 
 
-ObjectiveSettings = Annotated[ClassificationSettings | TransformationSettings, Field(discriminator="kind")]
+class RotationSettings(Settings):
+    """Predict the rotation of each view, all four of each image: RotNet, and the pre-training of Section 3.3."""
+
+    kind: Literal["rotations"]
+
+
+ObjectiveSettings = Annotated[
+    ClassificationSettings | TransformationSettings | RotationSettings | AdversarialSettings | TradesSettings,
+    Field(discriminator="kind"),
+]
 
 
 class OptimiserSettings(Settings):
@@ -133,12 +142,17 @@ class CalibrationSettings(Settings):
 
 
 class EvaluationSettings(Settings):
-    """``score``: formula of the anomaly score. ``ood``: out-of-distribution sets by name; ``ood_ratio``: out to in."""
+    """``score``: formula of the anomaly score. ``ood``: out-of-distribution sets by name; ``ood_ratio``: out to in.
+
+    ``adversarial``: the attacks of Section 3.1. ``corruptions``: the corrupted images of Section 3.2.
+    """
 
     score: Literal["kl_rotation", "kl", "msp", "transformation"]
     ood: list[str]
     ood_ratio: Annotated[float, Field(gt=0, le=1)]
     limit: Annotated[int, Field(ge=0)] = 0
+    adversarial: AdversarialEvaluationSettings | None = None
+    corruptions: CorruptionSettings | None = None
 
 
 class TrainerSettings(Settings):
@@ -159,8 +173,20 @@ class Published(Settings):
     derived: bool = False
 
 
+class SweepSettings(Settings):
+    """One row of a target is the mean over runs with ``key`` (dotted, as --set writes it) at each of ``values``."""
+
+    key: Annotated[str, Field(min_length=1)]
+    values: Annotated[list[float | str], Field(min_length=1)]
+
+
 class Recipe(Settings):
-    """One model of the paper (or of a user's own folder) with all its settings."""
+    """One model of the paper (or of a user's own folder) with all its settings.
+
+    ``labels``: corrupt the training labels. ``pretraining``: the optimiser of a first phase, which trains the rotation
+    loss alone (Section 3.3). ``sweep``: which settings one row of a target averages over. ``outliers``: Outlier
+    Exposure.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")]
     title: str
@@ -177,20 +203,48 @@ class Recipe(Settings):
     evaluation: EvaluationSettings
     trainer: TrainerSettings
     published: list[Published]
+    labels: LabelSettings | None = None
+    pretraining: OptimiserSettings | None = None
+    sweep: SweepSettings | None = None
+    outliers: OutlierSettings | None = None
     scale: Scale = "paper"
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Recipe:
         score = self.evaluation.score
-        if isinstance(self.objective, TransformationSettings):
+        if isinstance(self.objective, TransformationSettings | RotationSettings):
             if score != "transformation":
-                raise ValueError("objective 'transformations' is scored by evaluation.score = 'transformation'")
+                kind = self.objective.kind
+                raise ValueError(f"objective {kind!r} is scored by evaluation.score = 'transformation'")
         elif score == "transformation":
-            raise ValueError("objective 'classification' is scored by 'kl_rotation', 'kl' or 'msp'")
+            raise ValueError(f"objective {self.objective.kind!r} is scored by 'kl_rotation', 'kl' or 'msp'")
         elif score == "kl_rotation" and self.objective.rotation_weight == 0:
             raise ValueError("evaluation.score = 'kl_rotation' needs objective.rotation_weight above 0")
-        if isinstance(self.objective, ClassificationSettings) and self.data.in_class is not None:
-            raise ValueError("data.in_class is for one-class objectives; a classifier needs all classes")
+        if not isinstance(self.objective, TransformationSettings | RotationSettings):
+            if self.data.in_class is not None:
+                raise ValueError("data.in_class is for one-class objectives; a classifier needs all classes")
+        else:
+            kind = self.objective.kind
+            for table in ("adversarial", "corruptions"):
+                if getattr(self.evaluation, table) is not None:
+                    raise ValueError(f"table 'evaluation.{table}' is for classifiers, not objective {kind!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> Recipe:
+        if not isinstance(self.objective, ClassificationSettings):
+            for table, given in (("labels", self.labels), ("pretraining", self.pretraining)):
+                if given is not None:
+                    raise ValueError(f"table {table!r} is for objective 'classification', not {self.objective.kind!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _outliers_fit(self) -> Recipe:
+        if self.outliers is not None:
+            if not isinstance(self.objective, ClassificationSettings):
+                raise ValueError(f"table 'outliers' is for objective 'classification', not {self.objective.kind!r}")
+            if self.labels is not None or self.pretraining is not None:
+                raise ValueError("table 'outliers' does not go with 'labels' or 'pretraining'")
         return self
 
     def settings(self) -> dict[str, Any]:

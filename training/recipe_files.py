@@ -69,15 +69,18 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _scale_layers(scale: Scale, recipe: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the scale's tables that apply, from general to particular: every, objective.KIND, recipe.NAME.
+    """Return the scale's tables that apply, from general to particular: every, objective.KIND, section.X, recipe.NAME.
 
-    A table that names a 'kind' (of network, say) applies only to recipes of that kind.
+    A table that names a 'kind' (of network, say) applies only to recipes of that kind, a section's tables only to
+    recipes that have such a table.
     """
     tables = _read(SCALE_FILES / f"{scale}.toml")
     kind = recipe.get("objective", {}).get("kind", "")
+    section = tables.get("section", {}).get(recipe.get("section", ""), {})
     layers = [
         tables.get("every", {}),
         tables.get("objective", {}).get(kind, {}),
+        {key: value for key, value in section.items() if key in recipe},
         tables.get("recipe", {}).get(recipe.get("name", ""), {}),
     ]
     return [

@@ -18,6 +18,7 @@ from training.objectives.build import build_objective
 from training.recipe import Recipe
 
 CHECKPOINT_FORMAT = 1
+_NOT_OF_A_TRAINING = {"trainer", "sweep", "published", "targets", "row", "title"}
 
 
 class RunError(ValueError):
@@ -26,19 +27,27 @@ class RunError(ValueError):
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run's files under ``path``: recipe.json, environment.json, metrics.jsonl, checkpoint.pt, evaluation.json."""
+    """A run's files under ``path``: recipe.json, environment.json, metrics.jsonl, checkpoint.pt, evaluation.json.
+
+    ``phase``: of a run in several phases, which of its checkpoints and logs are meant; '' is the last, the run's own.
+    """
 
     path: Path
+    phase: str = ""
 
     @property
     def checkpoint_path(self) -> Path:
-        """Where the latest checkpoint is."""
-        return self.path / "checkpoint.pt"
+        """Where the latest checkpoint of the phase is."""
+        return self.path / f"checkpoint{self._suffix}.pt"
 
     @property
     def metrics_path(self) -> Path:
-        """Where the training log is, one JSON object a line."""
-        return self.path / "metrics.jsonl"
+        """Where the training log of the phase is, one JSON object a line."""
+        return self.path / f"metrics{self._suffix}.jsonl"
+
+    @property
+    def _suffix(self) -> str:
+        return f"-{self.phase}" if self.phase else ""
 
     def recipe(self) -> Recipe:
         """Return the resolved recipe of the run. Raises RunError if this is no run folder, or it is damaged."""
@@ -135,17 +144,25 @@ class RunFolder:
 
 
 def check_same_recipe(checkpoint: dict[str, Any], recipe: Recipe, seed: int | None = None) -> None:
-    """Raise RunError, naming what differs, if the checkpoint is of another recipe (or seed); trainer.* may differ."""
-    there, here = flat_settings(json.loads(checkpoint["recipe"])), flat_settings(recipe.settings())
-    differing = [
-        f"{key} ({there.get(key, 'not set')} there, {here.get(key, 'not set')} here)"
-        for key in sorted(there.keys() | here.keys())
-        if not key.startswith("trainer.") and there.get(key) != here.get(key)
-    ]
+    """Raise RunError, naming what differs, if the checkpoint is of another recipe (or seed)."""
+    differing = settings_that_differ(json.loads(checkpoint["recipe"]), recipe.settings())
     if seed is not None and checkpoint["seed"] != seed:
         differing.append(f"--seed ({checkpoint['seed']} there, {seed} here)")
     if differing:
         raise RunError(f"the checkpoint is of another run; these differ: {', '.join(differing)}")
+
+
+def settings_that_differ(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
+    """Return 'key (value there, value here)' for each setting in which two trainings differ.
+
+    What does not change a training may differ: the tables 'trainer' and 'sweep' and what the paper prints.
+    """
+    before, after = flat_settings(there), flat_settings(here)
+    return [
+        f"{key} ({before.get(key, 'not set')} there, {after.get(key, 'not set')} here)"
+        for key in sorted(before.keys() | after.keys())
+        if key.split(".")[0] not in _NOT_OF_A_TRAINING and before.get(key) != after.get(key)
+    ]
 
 
 def flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

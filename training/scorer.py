@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from training.recipe import ClassificationSettings, Recipe
+from training.recipe import Recipe, RotationSettings, TransformationSettings
 from training.scores import (
     kl_uniform,
     log_probabilities,
@@ -117,9 +117,11 @@ Scorer = ClassifierScorer | TransformationScorer
 
 def view_grid(recipe: Recipe) -> ViewGrid | None:
     """Return the views that the recipe's network is scored on; None for a classifier without a rotation head."""
-    if isinstance(recipe.objective, ClassificationSettings):
-        return ViewGrid() if recipe.objective.rotation_weight > 0 else None
-    return ViewGrid.transformations(recipe.data.size, recipe.objective.order)
+    if isinstance(recipe.objective, TransformationSettings):
+        return ViewGrid.transformations(recipe.data.size, recipe.objective.order)
+    if isinstance(recipe.objective, RotationSettings):
+        return ViewGrid()
+    return ViewGrid() if recipe.objective.rotation_weight > 0 else None
 
 
 def build_scorer(network: nn.Module, recipe: Recipe) -> Scorer:

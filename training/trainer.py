@@ -6,21 +6,26 @@ import json
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn import functional
 
 from training.data.augmentation import augment
 from training.data.draws import Draws, network_seed
 from training.data.feeds import make_feed
 from training.data.image_set import ImageSet
 from training.environment import describe_device
+from training.exposure.build import expose
 from training.networks import build_network
 from training.networks.shared_batch_norm import share_batch_norm
+from training.networks.start import Weights, start_from
 from training.objectives.build import build_objective
+from training.objectives.objective import LabelLoss
+from training.precision import resolve_precision
 from training.recipe import Recipe
 from training.run_folder import RunError, RunFolder, check_same_recipe
 from training.schedule import learning_rate
@@ -34,13 +39,17 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How far a run is: ``step`` of ``steps`` done, ``seconds`` trained in all, calls before included."""
+    """How far a run is: ``step`` of ``steps`` done, ``seconds`` trained in all, calls before included.
+
+    ``stopped``: a signal or ``max_minutes`` asked it to stop, if only at the very last step.
+    """
 
     step: int
     steps: int
     seconds: float
     views: int
     device: str
+    stopped: bool = False
 
     @property
     def finished(self) -> bool:
@@ -76,23 +85,31 @@ def train(
     resume: bool = False,
     max_minutes: float | None = None,
     on_checkpoint: Callable[[Outcome], None] | None = None,
+    outliers: ImageSet | None = None,
+    start: Weights | None = None,
+    label_loss: LabelLoss = functional.cross_entropy,
 ) -> Outcome:
     """Train the recipe's network on all of ``images`` and keep checkpoints in ``run``.
 
     On a CPU, a run that is killed and resumed ends with the very weights of an uninterrupted one. After
     ``max_minutes``, or on SIGINT or SIGTERM, it stops at a checkpoint. Under torchrun it uses every process; the first
     writes. ``on_checkpoint`` is called after each checkpoint, by the process that wrote it, and on a resume for the one
-    it goes on from: the killed process may not have come to it. Raises RunError if the folder holds a checkpoint and
-    ``resume`` is false, or one of another recipe or seed; TrainingError if the loss is not finite; DataError if the
-    images do not suit the recipe.
+    it goes on from: the killed process may not have come to it. ``outliers``: the images of a recipe with Outlier
+    Exposure. ``start``: weights of an earlier phase to start from (see ``start_from``). ``label_loss``: see
+    ``build_objective``. Raises RunError if the folder holds a checkpoint and ``resume`` is false, or one of another
+    recipe or seed; TrainingError if the loss is not finite; DataError if the images do not suit the recipe.
     """
     checkpoint = _checkpoint_to_resume(run, recipe, seed, resume)
     fabric = make_fabric(recipe)
     device, rank, world = fabric.device, fabric.global_rank, fabric.world_size
-    objective = build_objective(recipe, len(images.classes))
+    objective = build_objective(recipe, len(images.classes), label_loss)
     feed = make_feed(images, recipe.optimiser.batch, seed, device, rank, world)
+    if recipe.outliers is not None and outliers is not None:
+        objective = expose(objective, recipe, recipe.outliers, outliers, device)
     torch.manual_seed(seed)
     module = build_network(recipe.network, objective.heads)
+    if start is not None:
+        start_from(module, start)
     if world > 1:
         module = share_batch_norm(module, device)
     if recipe.trainer.channels_last:
@@ -175,22 +192,19 @@ def train(
                     saved_at = time.monotonic()
                 if stopping:
                     break
-    return outcome(step)
+    return replace(outcome(step), stopped=stopping)
 
 
 def make_fabric(recipe: Recipe) -> Fabric:
     """Return Fabric for the recipe's precision on the GPU if there is one, over all processes of torchrun."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    precision = recipe.trainer.precision
-    if precision == "auto":
-        precision = "bf16-mixed" if torch.cuda.is_available() else "32-true"
     fabric = Fabric(
         accelerator="cuda" if torch.cuda.is_available() else "cpu",
         strategy="ddp" if world > 1 else "auto",
         devices=local,
         num_nodes=world // local,
-        precision=precision,
+        precision=resolve_precision(recipe.trainer.precision),
     )
     fabric.launch()
     return fabric

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +14,15 @@ from training.data.image_set import ImageSet
 from training.data.sources import load_images
 from training.data.splits import halves, hold_out
 from training.environment import is_first_process, library_versions, source_revision
+from training.exposure.outliers import load_outliers, outlier_record
 from training.objectives.build import build_objective
+from training.phase_plan import plan_phases
+from training.phases import has_begun, phases_record, train_phases
 from training.progress import note
 from training.recipe import Recipe
 from training.run_folder import RunError, RunFolder, check_same_recipe
-from training.trainer import Outcome, train
+from training.shared_phases import SharedPhases
+from training.trainer import Outcome
 
 
 def fitting_of(recipe: Recipe) -> Fitting:
@@ -67,20 +73,24 @@ def train_recipe(
     seed: int = 0,
     resume: bool = False,
     max_minutes: float | None = None,
+    shared: SharedPhases | None = None,
 ) -> Outcome:
     """Train ``recipe`` on the data of ``data_root`` into ``run``, with everything needed to repeat it.
 
-    An existing run is refused unless ``resume``; a refused or failed call leaves it as it was. Raises DataError,
-    RunError, TrainingError.
+    An existing run is refused unless ``resume``; a refused or failed call leaves it as it was. ``shared``: where runs
+    share their pre-training. Raises DataError, RunError, TrainingError.
     """
-    if run.checkpoint_path.exists():
+    begun = has_begun(run)
+    if begun:
         if not resume:
             raise RunError(f"{run.path} holds a run already; go on with it by --resume, or choose another --out")
-        check_same_recipe(run.load_checkpoint(), recipe, seed)
+        check_same_recipe(_begun_as(run), recipe, seed)
     train_images = load_split(recipe, data_root, "train")
     build_objective(recipe, len(train_images.classes))
     normal = in_distribution(recipe, train_images)
     kept, held_out = training_indices(recipe, normal)
+    outliers = load_outliers(recipe, data_root)
+    phases, label_record = plan_phases(recipe, normal.take(kept), run)
     record = {
         "data": TrainingData(
             name=recipe.data.name,
@@ -93,10 +103,13 @@ def train_recipe(
         "held_out": len(held_out),
         "classes": list(train_images.classes),
         "skipped": list(train_images.skipped),
+        **outlier_record(recipe, outliers),
+        **label_record,
+        **phases_record(phases),
     }
-    if run.checkpoint_path.exists():
+    if begun:
         before = run.training_record()
-        if before["data"] != record["data"]:
+        if any(before.get(part) != record.get(part) for part in ("data", "outliers", "labels")):
             raise RunError(f"the images in {data_root} are not those the run in {run.path} began with")
         record = {**before, **record}
 
@@ -118,12 +131,20 @@ def train_recipe(
         run.write_json("training.json", record)
         environment = {"libraries": library_versions(), "source_revision": source_revision(), "seed": seed}
         run.write_json("environment.json", {**environment, "data_root": str(data_root.resolve())})
-    return train(
-        recipe,
-        normal.take(kept),
+    return train_phases(
+        phases,
         run,
         seed=seed,
         resume=resume,
         max_minutes=max_minutes,
         on_checkpoint=write_progress,
+        outliers=outliers,
+        shared=shared,
     )
+
+
+def _begun_as(run: RunFolder) -> dict[str, Any]:
+    """Return the recipe and seed a run began with: the last checkpoint's or, before its last phase, the folder's."""
+    if run.checkpoint_path.exists():
+        return run.load_checkpoint()
+    return {"recipe": json.dumps(run.recipe().settings()), "seed": run.environment()["seed"]}

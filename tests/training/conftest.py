@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from tests.training.frost_files import write_photographs
 from tests.training.patterns import write_class_folders
+from training.corruptions.frost_photographs import PACKAGE, frost_photographs
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,6 +39,26 @@ def large_data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_class_folders(root / "photos" / "train", per_class=4, size=300, kind="jpg")
     write_class_folders(root / "photos" / "test", per_class=4, size=300, first=1000, kind="jpg")
     return root
+
+
+@pytest.fixture
+def photographs_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The photographs' folder, on the import path for the time of a test."""
+    write_photographs(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    frost_photographs.cache_clear()
+    yield tmp_path / PACKAGE / "frost"
+    frost_photographs.cache_clear()
+
+
+@pytest.fixture
+def no_photographs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No folder on the import path has the photographs."""
+    without = [place for place in sys.path if not (Path(place) / PACKAGE).is_dir()]
+    monkeypatch.setattr(sys, "path", without)
+    frost_photographs.cache_clear()
+    yield
+    frost_photographs.cache_clear()
 
 
 @pytest.fixture(autouse=True)

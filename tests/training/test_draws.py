@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,6 +53,16 @@ def test_distinct_numbers_are_distinct_and_uniform_in_every_place() -> None:
         counts = torch.bincount(drawn[:, place], minlength=9)
         assert counts.min() > 850
         assert counts.max() < 1150
+
+
+@pytest.mark.parametrize(("draw", "mean_square"), [("uniform", 1 / 3), ("normal", 1.0)])
+def test_noise_is_centred_float32_and_split_over_processes(draw: str, mean_square: float) -> None:
+    drawn = getattr(Draws(0, 0, 6, CPU), draw)(3, 32, 32)
+    assert (drawn.dtype, drawn.shape) == (torch.float32, (6, 3, 32, 32))
+    assert drawn.mean().abs() < 0.03
+    assert drawn.square().mean().item() == pytest.approx(mean_square, abs=0.05)
+    for rank in range(2):
+        assert torch.equal(getattr(Draws(0, 0, 6, CPU, rank, 2), draw)(3, 32, 32), drawn[rank::2])
 
 
 def test_seeds_and_steps_above_32_bits_count() -> None:

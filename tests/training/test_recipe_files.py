@@ -49,7 +49,9 @@ def test_published_figures_are_the_papers() -> None:
         (figure,) = load_recipe(name).published
         assert (figure.metric, figure.value) == ("auroc_mean", value)
         assert figure.where.startswith("Figure 5")
+    checked_elsewhere = ("3.1", "3.2", "3.3")
     others = set(recipe_paths()) - {*FIGURE_5, "cifar10-one-class-transformations"}
+    others -= {recipe.name for recipe in all_recipes() if recipe.section in checked_elsewhere}
     assert [name for name in others if load_recipe(name).published] == []
 
 

@@ -36,5 +36,13 @@ def augment(images: Tensor, settings: AugmentationSettings, draws: Draws) -> Ten
 
 def to_network(images: Tensor, channels_last: bool = True) -> Tensor:
     """Turn uint8 [N, 3, H, W] into the network's float32 input in [0, 1]."""
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    return images.to(torch.float32, memory_format=layout).div_(255)
+    return images.to(torch.float32, memory_format=_layout(channels_last)).div_(255)
+
+
+def in_layout(images: Tensor, channels_last: bool = True) -> Tensor:
+    """Return float images [N, 3, H, W] in the memory layout that the network computes in."""
+    return images.contiguous(memory_format=_layout(channels_last))
+
+
+def _layout(channels_last: bool) -> torch.memory_format:
+    return torch.channels_last if channels_last else torch.contiguous_format

@@ -55,6 +55,11 @@ CATALOG: tuple[DataSetEntry, ...] = (
     DataSetEntry(
         "cifar100", "training and test, Section 3.3; OOD, Section 4.1", "--download cifar100 (170 MB)", _cifar100
     ),
+    DataSetEntry(
+        "cifar10-c",
+        "corrupted test images, Section 3.2",
+        "CIFAR-10-C's .npy files into {name}/, or --generate cifar10-c",
+    ),
     DataSetEntry("svhn", "OOD, Section 4.1", "--download svhn (250 MB, test and train)", _svhn),
     DataSetEntry("textures", "OOD, Section 4.1 (DTD)", "--download textures (600 MB)", _textures),
     DataSetEntry("places365", "OOD, Section 4.1", "validation images of Places365: " + _CLASS_FOLDERS),

@@ -6,14 +6,14 @@ and where in the run it is. numpy's generators take all of that in; torch's on a
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Purpose = Literal["step", "order", "crop", "network"]
+Purpose = Literal["step", "order", "crop", "network", "labels", "trusted", "corruptions"]
 
 
 def generator(purpose: Purpose, seed: int, *place: int) -> np.random.Generator:
@@ -43,5 +43,13 @@ class Draws:
         """Return int64 [images, count]: for each image ``count`` distinct numbers of 0 .. below - 1, in any order."""
         return self._own_rows(self._generator.random((self._batch, below)).argsort(axis=1)[:, :count])
 
-    def _own_rows(self, drawn: NDArray[np.int64]) -> Tensor:
+    def uniform(self, *shape: int) -> Tensor:
+        """Return float32 [images, *shape], uniform over -1 .. 1."""
+        return self._own_rows(self._generator.random((self._batch, *shape), dtype=np.float32) * 2 - 1)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Return float32 [images, *shape], each N(0, 1)."""
+        return self._own_rows(self._generator.standard_normal((self._batch, *shape), dtype=np.float32))
+
+    def _own_rows(self, drawn: NDArray[Any]) -> Tensor:
         return torch.from_numpy(drawn[self._rows].copy()).to(self._device)

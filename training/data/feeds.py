@@ -50,6 +50,11 @@ class _Order:
             yield order[step * self.batch : (step + 1) * self.batch][self._rank :: self._world]
 
 
+def steps_per_epoch(count: int, batch: int, world: int = 1) -> int:
+    """Return how many steps an epoch over ``count`` images has. Raises DataError as ``make_feed`` does."""
+    return _Order(count, batch, 0, 0, world).steps
+
+
 class MemoryFeed:
     """All images as one uint8 tensor on the device."""
 

@@ -33,3 +33,18 @@ def halves(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]
     order = np.random.default_rng(seed).permutation(count)
     middle = (count + 1) // 2
     return np.sort(order[:middle]), np.sort(order[middle:])
+
+
+def share_of_each_class(labels: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """Return ascending indices of about ``limit`` of ``labels`` (0: all), of each class its share and at least one.
+
+    Fewer are always some of those that more would be.
+    """
+    if limit == 0 or limit >= len(labels):
+        return np.arange(len(labels), dtype=np.int64)
+    generator = np.random.default_rng(0)
+    chosen = []
+    for label in np.unique(labels):
+        members = generator.permutation(np.flatnonzero(labels == label))
+        chosen.append(members[: max(1, round(limit * len(members) / len(labels)))])
+    return np.sort(np.concatenate(chosen))

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from training.data.augmentation import to_network
 from training.data.draws import Draws
-from training.objectives.objective import Network
+from training.objectives.objective import LabelLoss, Network
 from training.recipe import ClassificationSettings
 from training.views import ViewGrid
 
@@ -17,11 +17,19 @@ class Classification:
     """Cross entropy of the upright view's label + ``rotation_weight`` x the mean rotation cross entropy (equation 4).
 
     The rotation head sees all four rotations of each image or, with 'upright_and_one', the upright view and one random
-    other, weighted so that the expected loss is the same mean over the four.
+    other, weighted so that the expected loss is the same mean over the four. ``label_loss`` may replace the cross
+    entropy of the labels, e.g. by one that corrects for wrong ones.
     """
 
-    def __init__(self, settings: ClassificationSettings, classes: int, channels_last: bool = True) -> None:
+    def __init__(
+        self,
+        settings: ClassificationSettings,
+        classes: int,
+        channels_last: bool = True,
+        label_loss: LabelLoss = functional.cross_entropy,
+    ) -> None:
         self._settings = settings
+        self._label_loss = label_loss
         self._channels_last = channels_last
         self._grid = ViewGrid()
         self.heads = {"label": classes}
@@ -34,12 +42,12 @@ class Classification:
         """Return 'loss', 'label' (cross entropy of the classes) and, with a rotation head, 'rotation'."""
         if self._settings.rotation_weight == 0:
             logits = network(to_network(images, self._channels_last))
-            loss = functional.cross_entropy(logits["label"], labels)
+            loss = self._label_loss(logits["label"], labels)
             return {"loss": loss, "label": loss}
         views, weights = self._choose_views(len(images), images.device, draws)
         logits = network(to_network(self._grid.take(images, views), self._channels_last))
         upright = logits["label"].reshape(*views.shape, -1)[:, 0]
-        label_loss = functional.cross_entropy(upright, labels)
+        label_loss = self._label_loss(upright, labels)
         each = functional.cross_entropy(logits["rotation"], views.flatten(), reduction="none")
         rotation_loss = (each.reshape(views.shape) * weights).sum(dim=1).mean()
         return {

@@ -11,6 +11,7 @@ from training.data.draws import Draws
 
 Logits = dict[str, Tensor]
 Network = Callable[[Tensor], Logits]
+LabelLoss = Callable[[Tensor, Tensor], Tensor]  # (logits [N, K], labels) -> scalar
 
 
 class Objective(Protocol):

@@ -1,0 +1,250 @@
+"""Losses under attack against numbers worked out by hand, and what an attack leaves behind in a network: nothing."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from training.attacks.settings import AdversarialSettings, TradesSettings
+from training.data.draws import Draws
+from training.networks.wide_resnet import WideResNet
+from training.objectives.adversarial import AdversarialTraining
+from training.objectives.trades import Trades, divergence
+
+CPU = torch.device("cpu")
+SIZE = 8
+ATTACK = {"epsilon_255": 8.0, "steps": 3, "step_255": 4.0, "start": "uniform", "network_mode": "training"}
+FORMS = [(0.0, "joint", 0.0), (0.5, "joint", 0.0), (0.5, "joint", 1.0), (0.5, "separate", 0.5)]
+
+
+def adversarial(
+    weight: float = 0.5, form: str = "separate", attacked: float = 0.5, views: str = "all", **attack: Any
+) -> AdversarialTraining:
+    table = {**ATTACK, "form": form, "rotation_weight": attacked, **attack}
+    settings = AdversarialSettings(kind="adversarial", rotation_weight=weight, rotation_views=views, attack=table)
+    return AdversarialTraining(settings, 3, "32-true")
+
+
+def trades(weight: float = 0.5, views: str = "all", beta: float = 6.0, **attack: Any) -> Trades:
+    table = {**ATTACK, "start": "gaussian", "network_mode": "evaluation", **attack}
+    settings = TradesSettings(kind="trades", beta=beta, rotation_weight=weight, rotation_views=views, attack=table)
+    return Trades(settings, 3, "32-true")
+
+
+def random_images(count: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(60, 196, (count, 3, SIZE, SIZE), np.uint8))
+
+
+def draws(count: int, step: int = 0) -> Draws:
+    return Draws(0, step, count, CPU)
+
+
+class Brightness:
+    """Two classes by mean brightness, logits (0, 100 x (mean - 1/2)): the worst image is known in closed form."""
+
+    slope = 100.0
+
+    def __init__(self) -> None:
+        self.seen: list[Tensor] = []
+
+    def __call__(self, views: Tensor) -> dict[str, Tensor]:
+        self.seen.append(views.detach())
+        logit = self.slope * (views.mean(dim=(1, 2, 3)) - 0.5)
+        zero = torch.zeros_like(logit)
+        return {"label": torch.stack([zero, logit, zero - 1e9], dim=1), "rotation": views[:, 0, :2, :2].flatten(1) * 9}
+
+
+def bright_loss(mean: float, label: int) -> float:
+    logit = Brightness.slope * (mean - 0.5)
+    return math.log1p(math.exp(logit if label == 0 else -logit))
+
+
+def test_adversarial_loss_is_that_of_the_worst_image_of_the_ball() -> None:
+    images, labels = random_images(4), torch.tensor([0, 1, 1, 0])
+    losses = adversarial(0.0, "joint", 0.0, steps=5).losses(Brightness(), images, labels, draws(4))
+    means = images.double().mean(dim=(1, 2, 3)) / 255
+    worst = [
+        bright_loss(float(m) + (8 / 255 if y == 0 else -8 / 255), int(y)) for m, y in zip(means, labels, strict=True)
+    ]
+    assert losses["loss"].item() == pytest.approx(np.mean(worst), rel=1e-4)
+    assert set(losses) == {"loss", "label"}
+
+
+def test_trades_loss_by_hand() -> None:
+    images, labels = random_images(4), torch.tensor([0, 1, 1, 0])
+    losses = trades(0.0, beta=6.0, steps=5).losses(Brightness(), images, labels, draws(4))
+    means = images.double().mean(dim=(1, 2, 3)) / 255
+    assert losses["label"].item() == pytest.approx(
+        np.mean([bright_loss(float(m), int(y)) for m, y in zip(means, labels, strict=True)]), rel=1e-4
+    )
+    ends = []
+    for mean in means:  # the divergence rises away from the image: the worst is one of the two ends of the ball
+        p = 1 / (1 + math.exp(-Brightness.slope * (float(mean) - 0.5)))
+        each = []
+        for end in (8 / 255, -8 / 255):
+            q = 1 / (1 + math.exp(-Brightness.slope * (float(mean) + end - 0.5)))
+            each.append(p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q)))
+        ends.append(each)
+    assert min(map(min, ends)) * 0.25 <= losses["kl"].item() <= np.mean([max(each) for each in ends]) * 1.001
+    assert losses["kl"].item() >= np.mean([min(each) for each in ends]) * 0.999
+    assert losses["loss"].item() == pytest.approx(losses["label"].item() + 6 * losses["kl"].item(), rel=1e-5)
+
+
+def test_divergence_by_hand() -> None:
+    clean, attacked = torch.tensor([[math.log(3), 0.0]]), torch.tensor([[0.0, 0.0]])
+    expected = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
+    assert divergence(clean, attacked).item() == pytest.approx(expected)
+    assert divergence(attacked, attacked).item() == 0
+
+
+@pytest.mark.parametrize("views", ["all", "one"])
+@pytest.mark.parametrize(("weight", "form", "attacked"), FORMS)
+def test_the_network_sees_attacked_views_within_the_ball_of_clean_ones(
+    weight: float, form: str, attacked: float, views: str
+) -> None:
+    objective, network, images = adversarial(weight, form, attacked, views), Brightness(), random_images(4)
+    losses = objective.losses(network, images, torch.tensor([0, 1, 1, 0]), draws(4))
+    assert sum(len(seen) for seen in network.seen) == 4 * objective.views_per_image
+    shown = network.seen[-1].reshape(4, -1, 3, SIZE, SIZE)
+    turned = [torch.rot90(images, k, dims=(2, 3)).float() / 255 for k in range(4)]
+    assert (shown[:, 0] - turned[0]).abs().amax() <= 8 / 255 + 1e-6
+    assert (shown[:, 0] - turned[0]).abs().amax() > 4 / 255
+    if weight == 0:
+        assert shown.shape[1] == 1
+        return
+    for image in range(4):
+        for place in range(1, shown.shape[1]):
+            gaps = [(shown[image, place] - turned[k][image]).abs().amax().item() for k in range(4)]
+            assert min(gaps) <= 8 / 255 + 1e-6, "a view is a rotation of its own image, attacked"
+            if form == "joint":
+                turn = int(np.argmin(gaps))
+                torch.testing.assert_close(shown[image, place], torch.rot90(shown[image, 0], turn, dims=(1, 2)))
+    loss = losses["label"] + weight * losses["rotation"]
+    assert losses["loss"].item() == pytest.approx(loss.item())
+
+
+def test_separate_copies_all_four_rotations_and_one_upright() -> None:
+    network, images = Brightness(), random_images(2)
+    adversarial(0.5, "separate", 0.5).losses(network, images, torch.tensor([0, 1]), draws(2))
+    shown = network.seen[-1].reshape(2, 5, 3, SIZE, SIZE)
+    for place, turns in enumerate((0, 0, 1, 2, 3)):
+        gap = (shown[:, place] - torch.rot90(images, turns, dims=(2, 3)).float() / 255).abs().amax()
+        assert gap <= 8 / 255 + 1e-6
+    assert (shown[:, 0] - shown[:, 1]).abs().amax() > 1 / 255, "the two upright copies are perturbed each on its own"
+
+
+def test_one_rotation_estimates_the_mean_over_the_four_without_bias() -> None:
+    attack = {"form": "joint", "attacked": 0.0, "epsilon_255": 1e-3, "step_255": 1e-3, "steps": 1}
+    image, label = random_images(1), torch.tensor([1])
+    every = adversarial(0.5, views="all", **attack).losses(Brightness(), image, label, draws(1))["rotation"].item()
+    cheap = adversarial(0.5, views="one", **attack)
+    found = {
+        round(cheap.losses(Brightness(), image, label, draws(1, step))["rotation"].item(), 2) for step in range(60)
+    }
+    assert len(found) == 4
+    assert np.mean(list(found)) == pytest.approx(every, abs=0.02)
+
+
+def test_trades_rotation_head_sees_rotations_of_the_attacked_image() -> None:
+    network, images = Brightness(), random_images(3)
+    objective = trades(0.5)
+    losses = objective.losses(network, images, torch.tensor([0, 1, 1]), draws(3))
+    shown = network.seen[-1].reshape(3, 4, 3, SIZE, SIZE)
+    for turns in range(4):
+        torch.testing.assert_close(shown[:, turns], torch.rot90(shown[:, 0], turns, dims=(2, 3)))
+    expected = losses["label"] + 6 * losses["kl"] + 0.5 * losses["rotation"]
+    assert losses["loss"].item() == pytest.approx(expected.item())
+    assert sum(len(seen) for seen in network.seen) == 3 * objective.views_per_image
+
+
+def small_network(heads: dict[str, int]) -> WideResNet:
+    torch.manual_seed(0)
+    return WideResNet(10, 1, heads).train()
+
+
+OBJECTIVES = {
+    "plain": lambda: adversarial(0.0, "joint", 0.0),
+    "separate": lambda: adversarial(0.5, "separate", 0.5, "one"),
+    "joint": lambda: adversarial(0.5, "joint", 1.0, "one"),
+    "trades": lambda: trades(0.0),
+    "trades with rotations": lambda: trades(0.5, "one"),
+}
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_an_attack_leaves_no_gradient_and_the_mode_it_found(kind: str) -> None:
+    objective = OBJECTIVES[kind]()
+    network = small_network(objective.heads)
+    losses = objective.losses(network, random_images(4), torch.tensor([0, 1, 2, 0]), draws(4))
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert network.training
+    losses["loss"].backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(
+    ("objective", "updates"),
+    [
+        (adversarial(0.0, "joint", 0.0, network_mode="training"), 3 + 1),  # each attack pass and the training pass
+        (adversarial(0.0, "joint", 0.0, network_mode="evaluation"), 1),
+        (trades(0.0), 2),  # clean and attacked
+    ],
+)
+def test_running_statistics_are_updated_as_the_recipe_says(objective: Any, updates: int) -> None:
+    network = small_network(objective.heads)
+    objective.losses(network, random_images(4), torch.tensor([0, 1, 2, 0]), draws(4))
+    assert {int(m.num_batches_tracked) for m in network.modules() if isinstance(m, nn.BatchNorm2d)} == {updates}
+
+
+@pytest.mark.parametrize("kind", OBJECTIVES)
+def test_two_processes_draw_what_one_draws(kind: str) -> None:
+    """The objective's views are of the same noise and rotations, however the batch is split."""
+    objective, images, labels = OBJECTIVES[kind](), random_images(4), torch.tensor([0, 1, 1, 0])
+    whole = Brightness()
+    objective.losses(whole, images, labels, draws(4))
+    for rank in range(2):
+        part = Brightness()
+        own = Draws(0, 0, 4, CPU, rank, 2)
+        objective.losses(part, images[rank::2], labels[rank::2], own)
+        together = whole.seen[-1].reshape(4, -1, 3, SIZE, SIZE)[rank::2]
+        torch.testing.assert_close(part.seen[-1].reshape(together.shape), together)
+
+
+@pytest.fixture
+def process_group() -> Any:
+    dist.init_process_group("gloo", rank=0, world_size=1, store=dist.HashStore())
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore:Grad strides do not match")  # a matter of speed
+@pytest.mark.parametrize("kind", ["separate", "trades with rotations"])
+def test_gradients_are_reduced_once_a_step_and_as_without_processes(kind: str, process_group: Any) -> None:
+    objective = OBJECTIVES[kind]()
+    alone = small_network(objective.heads)
+    images, labels = random_images(4), torch.tensor([0, 1, 2, 0])
+    objective.losses(alone, images, labels, draws(4))["loss"].backward()
+    module = small_network(objective.heads)
+    shared = DistributedDataParallel(module)
+    reduced: list[int] = []
+
+    def count(state, bucket):  # type: ignore[no-untyped-def]  # DDP checks annotations, and these are text
+        reduced.append(bucket.index())
+        future: Any = torch.futures.Future()
+        future.set_result(bucket.buffer())
+        return future
+
+    shared.register_comm_hook(None, count)
+    losses = objective.losses(shared, images, labels, draws(4))
+    assert reduced == [], "the attack reduces nothing"
+    losses["loss"].backward()
+    assert len(reduced) == len(set(reduced)) > 0
+    for mine, other in zip(module.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad)

@@ -1,0 +1,158 @@
+"""Reading run folders for the report: whole, evaluated runs, grouped into systems; what is left out, and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from training.published import measured_figures
+from training.recipe import Recipe, Scale
+from training.recipe_files import RecipeError, load_recipe
+from training.run_folder import flat_settings, settings_that_differ
+
+FILES = ("recipe.json", "training.json", "evaluation.json")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A whole training with the evaluation of its last checkpoint, as its folder's JSON files have them.
+
+    ``sweep_value``: the value of the swept setting, None where the recipe has no sweep. ``variant``: 'key=value' of
+    each setting in which it differs from the recipe that ships, the swept one aside.
+    """
+
+    name: str
+    recipe: Recipe
+    training: dict[str, Any]
+    evaluation: dict[str, Any]
+    sweep_value: float | str | None
+    variant: tuple[str, ...]
+
+    @property
+    def seed(self) -> int:
+        """The seed it was trained with."""
+        return int(self.evaluation["seed"])
+
+    def figures(self) -> dict[str, float]:
+        """Return its single figures as fractions, by metric."""
+        return measured_figures(self.recipe, self.evaluation)
+
+
+@dataclass(frozen=True)
+class System:
+    """All runs of one recipe at one scale with one variant: a row of a table. ``runs`` by seed and sweep value."""
+
+    recipe: Recipe
+    variant: tuple[str, ...]
+    runs: tuple[Run, ...] = ()
+
+    @property
+    def scale(self) -> Scale:
+        """The scale of its runs."""
+        return self.recipe.scale
+
+    @property
+    def label(self) -> str:
+        """The row's name, with what is varied."""
+        return self.recipe.row + (f" [{', '.join(self.variant)}]" if self.variant else "")
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of its runs, ascending."""
+        return sorted({run.seed for run in self.runs})
+
+    def of_seed(self, seed: int) -> list[Run]:
+        """Return the runs of a seed, in the order of the sweep's values."""
+        return [run for run in self.runs if run.seed == seed]
+
+
+@dataclass
+class Collection:
+    """What a folder of runs holds. ``left_out``: (folder, reason)."""
+
+    systems: list[System] = field(default_factory=list)
+    left_out: list[tuple[str, str]] = field(default_factory=list)
+
+    @property
+    def scales(self) -> list[Scale]:
+        """The scales that there are runs of."""
+        return sorted({system.scale for system in self.systems})
+
+    def of(self, recipe: str, scale: Scale) -> list[System]:
+        """Return the systems of a recipe at a scale, the one that ships first."""
+        found = [system for system in self.systems if system.recipe.name == recipe and system.scale == scale]
+        return sorted(found, key=lambda system: system.variant)
+
+
+def collect(folder: Path, scale: Scale | None = None) -> Collection:
+    """Read every run folder under ``folder``, at ``scale`` if given; recipes that do not ship are passed over."""
+    collection = Collection()
+    groups: dict[tuple[str, str, tuple[str, ...]], list[Run]] = {}
+    seen: dict[tuple[Any, ...], str] = {}
+    for path in sorted(folder.rglob("recipe.json")):
+        run = _read(path.parent, str(path.parent.relative_to(folder)))
+        if isinstance(run, str):
+            collection.left_out.append((str(path.parent.relative_to(folder)), run))
+            continue
+        if run is None or (scale is not None and run.recipe.scale != scale):
+            continue
+        group = (run.recipe.name, run.recipe.scale, run.variant)
+        identity = (*group, run.sweep_value, run.seed)
+        if identity in seen:
+            collection.left_out.append((run.name, f"the same training as {seen[identity]}"))
+            continue
+        seen[identity] = run.name
+        groups.setdefault(group, []).append(run)
+    for (_, _, variant), runs in sorted(groups.items()):
+        ordered = sorted(runs, key=lambda run: (run.seed, _order(run.sweep_value)))
+        collection.systems.append(System(ordered[0].recipe, variant, tuple(ordered)))
+    return collection
+
+
+def _order(value: float | str | None) -> tuple[float, str]:
+    return (value, "") if isinstance(value, int | float) else (0.0, value or "")
+
+
+def _read(path: Path, name: str) -> Run | str | None:
+    """Return the run in a folder, or why it is left out; None for a recipe that does not ship."""
+    contents: dict[str, dict[str, Any]] = {}
+    for file in FILES:
+        try:
+            contents[file] = json.loads((path / file).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return "not evaluated" if file == "evaluation.json" else f"no {file}"
+        except ValueError:
+            return f"{file} is damaged"
+    settings, training, evaluation = (contents[file] for file in FILES)
+    try:
+        recipe = Recipe.model_validate(settings)
+    except ValidationError:
+        return "recipe.json is of another version"
+    if not training.get("finished"):
+        return f"not finished: step {training.get('step', 0)} of {training.get('steps', 'unknown')}"
+    if evaluation["conditions"]["checkpoint_step"] != training["step"]:
+        return "the evaluation is of an earlier checkpoint"
+    try:
+        shipped = load_recipe(recipe.name, recipe.scale)
+    except RecipeError:
+        return None
+    swept = None if shipped.sweep is None else shipped.sweep.key
+    after = flat_settings(recipe.settings())
+    variant = tuple(_changes(shipped.settings(), recipe.settings(), swept))
+    value = None if swept is None else after.get(swept)
+    # rows, targets and printed figures as they are now; settings as they were run
+    current = {"targets": shipped.targets, "row": shipped.row, "title": shipped.title, "published": shipped.published}
+    return Run(name, recipe.model_copy(update=current), training, evaluation, value, variant)
+
+
+def _changes(shipped: dict[str, Any], run: dict[str, Any], swept: str | None) -> Iterator[str]:
+    flat = flat_settings(run)
+    for difference in settings_that_differ(shipped, run):
+        key = difference.split(" ")[0]
+        if key != swept and (key in flat or flat_settings(shipped)[key] is not None):
+            yield f"{key}={json.dumps(flat.get(key))}"

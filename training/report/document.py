@@ -1,0 +1,96 @@
+"""The report as a document: sections of text, tables and drawings, whatever it is written as."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass, field
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+from training.recipe import Scale
+from training.report.collect import Collection
+from training.report.plots import PLOTS
+from training.report.tables import Table, conditions_table, figures_table, mark, ood_table, systems_of
+from training.reproduce.targets import LATER, TARGETS, Target, TargetError
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A plot as SVG text, with the name of its file and its caption."""
+
+    name: str
+    caption: str
+    svg: str
+
+
+@dataclass
+class Section:
+    """A target at a scale."""
+
+    title: str
+    parts: list[str | Table | Drawing] = field(default_factory=list)
+
+
+@dataclass
+class Document:
+    """The whole report."""
+
+    title: str
+    introduction: list[str]
+    sections: list[Section]
+
+
+def build_document(collection: Collection, scale: Scale | None) -> Document:
+    """Return the report of ``collection``: every target at ``scale``, or at each scale that there are runs of."""
+    scales: list[Scale] = [scale] if scale is not None else collection.scales or ["paper"]
+    counts = sum(len(system.runs) for system in collection.systems)
+    introduction = [
+        "Hendrycks, Mazeika, Kadavath, Song: Using Self-Supervised Learning Can Improve Model Robustness and "
+        "Uncertainty (NeurIPS 2019). What the paper prints, beside what was measured here.",
+        f"Of {counts} runs, at scale {', '.join(scales)}. Every measured value is from the evaluation.json and "
+        "training.json of a run folder. Differences are of networks, schedules and data sets as the conditions say.",
+    ]
+    sections = [_section(collection, target, at) for target in TARGETS.values() for at in scales]
+    whole = [section for section in sections if section is not None]
+    whole.append(Section("Not reproduced", [f"{', '.join(LATER)} (Section 4.2, one-class learning): not built yet."]))
+    if collection.left_out:
+        rows = [[name, reason] for name, reason in collection.left_out]
+        whole.append(Section("Runs left out", [Table("", ["run folder", "why"], rows)]))
+    return Document("Quarterturn: the paper's figures, reproduced", introduction, whole)
+
+
+def _section(collection: Collection, target: Target, scale: Scale) -> Section | None:
+    """Return the section of a target; None if no recipe has it."""
+    try:
+        systems = systems_of(collection, target, scale)
+    except TargetError:
+        return None
+    section = Section(f"{target.title}, scale {scale}")
+    if mark(scale):
+        section.parts.append(mark(scale))
+    section.parts.append(figures_table(collection, target, scale))
+    if target.name == "figure-5" and (table := ood_table(collection, target, scale)) is not None:
+        section.parts.append(table)
+    for name, caption, plot in PLOTS.get(target.name, ()):
+        figure = plot(systems)
+        if figure is None:
+            section.parts.append(f"{caption}: not run.")
+        else:
+            where = f"{target.name}-{name}-{scale}"
+            section.parts.append(Drawing(f"{where}.svg", f"{caption}. Scale {scale}.", svg_text(figure, where)))
+    conditions = conditions_table(collection, target, scale)
+    if conditions is not None:
+        section.parts.append(conditions)
+    return section
+
+
+def svg_text(figure: Figure, name: str) -> str:
+    """Return a figure as an <svg> element, the same for the same data; its ids begin with ``name``."""
+    buffer = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "font.family": "sans-serif"}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    svg = re.sub(r'(id="|#)', rf"\1{name}-", text[text.index("<svg") :])
+    return re.sub(rf"#{name}-([0-9a-f]{{6}})(?=[;\"\s])", r"#\1", svg)  # colours are no ids

@@ -1,0 +1,88 @@
+"""Jobs on a Ray cluster (extra 'ray'): each a task that starts the job's process where Ray finds a place for it.
+
+RUNS and the data root must be the same folders on every machine of the cluster (a shared file system).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from training.reproduce.engine import EngineError
+from training.reproduce.jobs import Job
+from training.reproduce.run_job import FAILED, STOPPED
+
+
+class RayJob:
+    """A task of the cluster, running or waiting there."""
+
+    def __init__(self, ray: Any, reference: Any) -> None:
+        self._ray, self._reference = ray, reference
+
+    def poll(self) -> int | None:
+        """Return its exit status, or None while it runs or waits for a place."""
+        ready, _ = self._ray.wait([self._reference], timeout=0)
+        return self._status() if ready else None
+
+    def stop(self) -> None:
+        """Cancel it; a running one stops at a checkpoint first."""
+        self._ray.cancel(self._reference)
+
+    def _status(self) -> int:
+        try:
+            return int(self._ray.get(self._reference))
+        except self._ray.exceptions.TaskCancelledError:
+            return STOPPED
+        except self._ray.exceptions.RayError:
+            return FAILED
+
+
+class RayEngine:
+    """All jobs are given to Ray at once, which queues them: the cluster of RAY_ADDRESS, or one made on this machine.
+
+    With GPUs in the cluster a job takes one, and its share of the cores; without, one core.
+    """
+
+    def __init__(self, jobs: int, address: str | None = None) -> None:
+        try:
+            import ray
+        except ModuleNotFoundError:
+            raise EngineError("--engine ray needs Ray: pip install 'quarterturn[train,ray]'") from None
+        self._ray: Any = ray
+        address = address or os.environ.get("RAY_ADDRESS") or "local"
+        own = {"include_dashboard": False} if address == "local" else {}
+        self._ray.init(address=address, log_to_driver=False, **own)
+        there = self._ray.cluster_resources()
+        gpus, cores = int(there.get("GPU", 0)), int(there.get("CPU", 1))
+        self._cores = max(1, cores // gpus) if gpus else 1
+        self._task = self._ray.remote(max_retries=0, num_cpus=self._cores, num_gpus=1 if gpus else 0)(_run_here)
+        self.places = max(1, jobs)
+        self.described = f"on a Ray cluster of {cores} cores and {gpus} GPUs, {self._cores} cores a job"
+
+    def start(self, job: Job, data: Path, runs: Path, deadline: float | None) -> RayJob:
+        """Give ``job`` to the cluster."""
+        described = json.dumps(asdict(job))
+        arguments = (described, str(data.resolve()), str(runs.resolve()), deadline, self._cores)
+        return RayJob(self._ray, self._task.remote(*arguments))
+
+    def close(self) -> None:
+        """Leave the cluster; one that was started here ends."""
+        self._ray.shutdown()
+
+
+def _run_here(described: str, data: str, runs: str, deadline: float | None, threads: int) -> int:
+    """Run a job's process on the machine of this task and return its exit status; stopped with the task."""
+    from training.reproduce.job_process import start_process, stop_process
+
+    fields = json.loads(described)
+    job = Job(**{**fields, "overrides": tuple(fields["overrides"])})
+    environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    process = start_process(job, Path(data), Path(runs), deadline, environment)
+    try:
+        return process.wait()
+    except BaseException:  # KeyboardInterrupt is how Ray cancels
+        stop_process(process)
+        raise

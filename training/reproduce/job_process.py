@@ -1,0 +1,73 @@
+"""Starting a job's process, and what its log says."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO
+
+from training.reproduce.jobs import LOG_FILE, Job
+
+_SECONDS_TO_STOP = 60.0
+_TAIL_BYTES = 4096
+
+
+def start_process(
+    job: Job, data: Path, runs: Path, deadline: float | None, environment: dict[str, str]
+) -> subprocess.Popen[bytes]:
+    """Start the job with ``environment`` over this process's own; what it says is added to RUNS/NAME/log.txt.
+
+    It stops at a checkpoint on SIGTERM, and when its standard input, a pipe from here, is closed.
+    """
+    log = log_path(job, runs)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "training.reproduce.run_job", json.dumps(asdict(job))]
+    command += ["--data", str(data), "--out", str(runs)]
+    if deadline is not None:
+        command += ["--deadline", str(deadline)]
+    root = str(Path(__file__).resolve().parents[2])  # the code of this very process, wherever it was imported from
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+            start_new_session=True,  # Ctrl-C reaches the sweep alone, which then stops its jobs
+        )
+
+
+def stop_process(process: subprocess.Popen[bytes]) -> None:
+    """Stop a job at a checkpoint and wait for that; kill it if that takes more than a minute."""
+    process.terminate()
+    try:
+        process.wait(_SECONDS_TO_STOP)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def log_path(job: Job, runs: Path) -> Path:
+    """Return where a job's log is."""
+    return runs / job.name / LOG_FILE
+
+
+def last_line(path: Path) -> str:
+    """Return the last line of a log that is not empty; '' if there is none."""
+    try:
+        with path.open("rb") as file:
+            return _last_line(file)
+    except OSError:
+        return ""
+
+
+def _last_line(file: IO[bytes]) -> str:
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - _TAIL_BYTES))
+    lines = [line.strip() for line in file.read().decode("utf-8", "replace").splitlines() if line.strip()]
+    return lines[-1] if lines else ""

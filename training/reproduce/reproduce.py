@@ -1,0 +1,57 @@
+"""A target of the paper from beginning to end: its jobs, an engine for them, and what is to be said of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from training.recipe import Scale
+from training.reproduce.engine import Engine, EngineError
+from training.reproduce.jobs import plan
+from training.reproduce.sweep import SweepOutcome, run_sweep
+from training.reproduce.targets import find_target
+
+ENGINES = ("local", "ray")
+
+
+def reproduce(
+    target: str,
+    data: Path,
+    runs: Path,
+    *,
+    scale: Scale = "paper",
+    seeds: int = 1,
+    engine: str = "local",
+    max_minutes: float | None = None,
+) -> SweepOutcome:
+    """Train and evaluate every network of ``target`` into folders of ``runs``. Raises TargetError, EngineError."""
+    jobs = plan(find_target(target), scale, seeds)
+    runs.mkdir(parents=True, exist_ok=True)
+    opened = open_engine(engine, len(jobs))
+    try:
+        return run_sweep(jobs, data, runs, opened, max_minutes=max_minutes)
+    finally:
+        opened.close()
+
+
+def open_engine(name: str, jobs: int) -> Engine:
+    """Return engine ``name`` for so many jobs. Raises EngineError for an unknown one, or one not installed."""
+    if name == "local":
+        from training.reproduce.engine_local import LocalEngine
+
+        return LocalEngine(jobs)
+    if name == "ray":
+        from training.reproduce.engine_ray import RayEngine
+
+        return RayEngine(jobs)
+    raise EngineError(f"no engine {name!r}; there are {', '.join(ENGINES)}")
+
+
+def summary(outcome: SweepOutcome) -> list[str]:
+    """Return how a sweep ended, a line each: counts, then every failure with its reason and log."""
+    lines = [f"{len(outcome.finished)} jobs finished, {len(outcome.finished_before)} were finished before"]
+    if outcome.stopped:
+        lines.append(f"{len(outcome.stopped)} are left to do; the same command goes on with them")
+    for failure in outcome.failures:
+        where = f" (log: {failure.log})" if failure.log else ""
+        lines.append(f"failed: {failure.job.name}: {failure.reason}{where}")
+    return lines

@@ -1,0 +1,105 @@
+"""A job as a process of its own: train, going on from the last checkpoint, then evaluate.
+
+    python -m training.reproduce.run_job JOB_JSON --data DIR --out RUNS [--deadline SECONDS]
+
+Exit status: 0 finished, 1 failed with the reason as the last line, STOPPED (75) at a checkpoint. It stops, too, when
+the process at the other end of its standard input goes away, so that a killed sweep leaves nothing running.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from training.reproduce.jobs import Job
+from training.run_folder import RunError, RunFolder
+
+SHARED_FOLDER = "shared-phases"
+FINISHED, FAILED, STOPPED = 0, 1, 75
+SHARED_PHASES = "shared-phases"  # folder of RUNS: pre-training that several jobs start from
+
+
+def run_job(job: Job, data: Path, runs: Path, deadline: float | None) -> int:
+    """Train and evaluate ``job`` into its folder of ``runs``; ``deadline`` in seconds since the epoch.
+
+    Returns FINISHED or STOPPED. Raises what training and evaluation raise, RunError if another process is at it.
+    """
+    from training.evaluation import evaluate_run
+    from training.shared_phases import SharedPhases
+    from training.training_run import train_recipe
+
+    folder = runs / job.name
+    with _alone(folder):
+        run = RunFolder(folder)
+        minutes = None if deadline is None else max(0.0, (deadline - time.time()) / 60)
+        print("training", flush=True)
+        shared = SharedPhases(runs / SHARED_PHASES)
+        outcome = train_recipe(
+            job.resolved(), data, run, seed=job.seed, resume=True, max_minutes=minutes, shared=shared
+        )
+        if not outcome.finished:
+            print(f"stopped at step {outcome.step} of {outcome.steps}", flush=True)
+            return STOPPED
+        print("evaluating", flush=True)
+        evaluate_run(run, data)
+        print("finished", flush=True)
+        return FINISHED
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process. Raises RunError if another one holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunError(f"{folder} is being trained by another process; wait for it, or stop it") from error
+        yield
+
+
+def _stop_with_the_parent() -> None:
+    """Ask this process to stop at a checkpoint when standard input ends, which it does when the parent is gone."""
+
+    def wait() -> None:
+        while os.read(0, 1):  # not sys.stdin, whose lock a waiting thread would hold at exit
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main() -> int:
+    """Run the job of the command line and return its exit status."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("job")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--deadline", type=float)
+    arguments = parser.parse_args()
+    described = json.loads(arguments.job)
+    _stop_with_the_parent()
+    try:
+        job = Job(**{**described, "overrides": tuple(described["overrides"])})
+        return run_job(job, arguments.data, arguments.out, arguments.deadline)
+    except Exception as error:
+        ours = isinstance(error, OSError) or type(error).__module__.startswith(("serving.", "training."))
+        if not ours:
+            import traceback
+
+            traceback.print_exc()
+        print(f"error: {error}" if ours else f"error: {type(error).__name__}: {error}", flush=True)
+        return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
