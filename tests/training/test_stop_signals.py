@@ -48,10 +48,12 @@ def test_afterwards_the_handlers_are_the_earlier_ones(number: signal.Signals) ->
 
 
 def test_a_second_ctrl_c_interrupts() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts without it
     with pytest.raises(KeyboardInterrupt), stop_signals() as stop:  # noqa: PT012 - as above
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.made
         os.kill(os.getpid(), signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
 
 
 def test_one_signal_leaves_the_other_a_request() -> None:
