@@ -10,7 +10,7 @@ import typer
 
 from training.recipe import SCALES, Scale
 
-SEED = Annotated[int, typer.Option(min=0)]
+SEED = Annotated[int, typer.Option(min=0, max=2**63 - 1)]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -44,7 +44,7 @@ def data(
     generate: Annotated[str | None, typer.Option(metavar="NAME", help="make a data set in the root: cifar10-c")] = None,
     source: Annotated[str, typer.Option(metavar="NAME", help="generate it from its test images")] = "cifar10",
     limit: Annotated[int, typer.Option(min=0, help="generate it from about so many of the images; 0: all")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="of the generated draws")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="of the generated draws")] = 0,
 ) -> None:
     """Say which data sets are in a data root, which are missing, and how to get them; fetch or make one."""
     from rich.console import Console

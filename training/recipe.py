@@ -10,11 +10,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from training.attacks.settings import AdversarialEvaluationSettings, AdversarialSettings, TradesSettings
-from training.corruptions.settings import CorruptionSettings
-from training.exposure.settings import OutlierSettings
-from training.labels.settings import LabelSettings
-from training.settings import Settings
+from training.recipe_tables.attacks import AdversarialEvaluationSettings, AdversarialSettings, TradesSettings
+from training.recipe_tables.base import Settings
+from training.recipe_tables.corruptions import CorruptionSettings
+from training.recipe_tables.labels import LabelSettings
+from training.recipe_tables.outliers import OutlierSettings
 
 Scale = Literal["paper", "cpu", "smoke"]
 SCALES: tuple[Scale, ...] = ("paper", "cpu", "smoke")

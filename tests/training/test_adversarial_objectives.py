@@ -12,11 +12,11 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from training.attacks.settings import AdversarialSettings, TradesSettings
 from training.data.draws import Draws
 from training.networks.wide_resnet import WideResNet
 from training.objectives.adversarial import AdversarialTraining
 from training.objectives.trades import Trades, divergence
+from training.recipe_tables.attacks import AdversarialSettings, TradesSettings
 
 CPU = torch.device("cpu")
 SIZE = 8

@@ -23,7 +23,6 @@ from training.attacks.evaluation import evaluate_adversarial
 from training.attacks.in_words import attack_lines
 from training.attacks.masking import masking_checks
 from training.attacks.pgd import pgd
-from training.attacks.settings import AdversarialEvaluationSettings, MaskingSettings
 from training.attacks.spsa import margin, spsa
 from training.attacks.target import PgdAttack, Target
 from training.data.draws import Draws
@@ -33,6 +32,7 @@ from training.export import export_run
 from training.networks.heads import Heads
 from training.objectives.build import build_objective
 from training.recipe_files import load_recipe
+from training.recipe_tables.attacks import AdversarialEvaluationSettings, MaskingSettings
 from training.training_run import load_split
 
 CPU = torch.device("cpu")

@@ -22,11 +22,11 @@ from training.corruptions.evaluation import corrupted_test_images, evaluate_corr
 from training.corruptions.generate import CHUNK, corrupt, generate
 from training.corruptions.in_words import corruption_lines
 from training.corruptions.layout import open_corrupted_images
-from training.corruptions.settings import CorruptionSettings
 from training.data.image_set import DataError
 from training.evaluation import evaluate_run
 from training.evaluation_table import print_evaluation
 from training.recipe_files import RecipeError, load_recipe
+from training.recipe_tables.corruptions import CorruptionSettings
 from training.run_folder import RunFolder, load_network
 from training.scorer import build_scorer
 from training.training_run import load_split

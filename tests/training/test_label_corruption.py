@@ -15,7 +15,7 @@ from scipy.stats import chisquare
 from tests.training.patterns import image_set
 from training.data.image_set import DataError
 from training.labels.corruption import corrupt, corrupted_labels, corruption_matrix
-from training.labels.settings import LabelSettings
+from training.recipe_tables.labels import LabelSettings
 
 STRENGTHS, SEEDS, CLASSES = st.floats(0, 1), st.integers(0, 2**32), st.integers(2, 100)
 IMAGES = image_set(per_class=20, size=8)

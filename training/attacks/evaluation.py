@@ -17,11 +17,11 @@ from torch import nn
 from serving.providers import ProviderChoice
 from training.attacks.auto_attack import FEWEST_CLASSES, PACKAGE, auto_attack, has_auto_attack
 from training.attacks.masking import SLACK, masking_checks
-from training.attacks.settings import AdversarialEvaluationSettings, PgdEvaluationSettings
 from training.attacks.spsa import spsa
 from training.attacks.target import PgdAttack, Target
 from training.data.image_set import ImageSet
 from training.environment import describe_device
+from training.recipe_tables.attacks import AdversarialEvaluationSettings, PgdEvaluationSettings
 
 Section = dict[str, Any]
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.attacks.settings import MaskingSettings
 from training.attacks.target import PgdAttack, Target
+from training.recipe_tables.attacks import MaskingSettings
 
 SLACK = 0.02  # share of the images by which a comparison may fail without being a sign
 STEPS = 20

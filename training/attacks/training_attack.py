@@ -8,8 +8,8 @@ from torch import Tensor
 
 from training.attacks.bare_network import BareNetwork
 from training.attacks.pgd import pgd
-from training.attacks.settings import TrainingAttackSettings
 from training.data.draws import Draws
+from training.recipe_tables.attacks import TrainingAttackSettings
 
 GAUSSIAN_START = 0.001  # TRADES: standard deviation of the start, of the range [0, 1]
 

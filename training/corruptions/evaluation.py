@@ -11,12 +11,12 @@ from torch import nn
 from serving.providers import ProviderChoice
 from training.corruptions.catalog import CORRUPTIONS, SEVERITIES, TEST
 from training.corruptions.layout import CorruptedImages, open_corrupted_images
-from training.corruptions.settings import CorruptionSettings
 from training.data.image_set import DataError, ImageSet
 from training.data.splits import share_of_each_class
 from training.graph_runner import GraphRunner
 from training.onnx_graph import scorer_graph
 from training.progress import track
+from training.recipe_tables.corruptions import CorruptionSettings
 from training.scorer import ClassifierScorer
 
 Section = dict[str, Any]

@@ -64,6 +64,13 @@ CATALOG: tuple[DataSetEntry, ...] = (
     DataSetEntry("textures", "OOD, Section 4.1 (DTD)", "--download textures (600 MB)", _textures),
     DataSetEntry("places365", "OOD, Section 4.1", "validation images of Places365: " + _CLASS_FOLDERS),
     DataSetEntry("lsun", "OOD, Section 4.1", "test images of LSUN: " + _CLASS_FOLDERS),
+    DataSetEntry(
+        "tiny-imagenet",
+        "outliers for Outlier Exposure; OOD beside the paper's",
+        "Tiny ImageNet into {name}/train/CLASS/* and {name}/test/CLASS/*",
+    ),
+    DataSetEntry("scenes", "OOD beside the paper's", "photographs of natural scenes: " + _CLASS_FOLDERS),
+    DataSetEntry("street-characters", "OOD beside the paper's", "letters and digits on signs: " + _CLASS_FOLDERS),
 )
 
 

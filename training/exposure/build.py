@@ -6,10 +6,10 @@ import torch
 
 from training.data.image_set import ImageSet
 from training.exposure.outliers import OutlierFeed
-from training.exposure.settings import OutlierSettings
 from training.objectives.objective import Objective
 from training.objectives.outlier_exposure import OutlierExposure
 from training.recipe import Recipe
+from training.recipe_tables.outliers import OutlierSettings
 
 
 def expose(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from training.data.draws import generator
 from training.data.image_set import DataError, ImageSet, Labels
 from training.data.splits import hold_out
-from training.labels.settings import LabelSettings
+from training.recipe_tables.labels import LabelSettings
 
 Matrix = NDArray[np.float64]
 

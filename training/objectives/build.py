@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch.nn import functional
 
-from training.attacks.settings import AdversarialSettings
 from training.data.image_set import DataError
 from training.objectives.adversarial import AdversarialTraining
 from training.objectives.classification import Classification
@@ -14,6 +13,7 @@ from training.objectives.trades import Trades
 from training.objectives.transformations import TransformationPrediction
 from training.precision import resolve_precision
 from training.recipe import ClassificationSettings, Recipe, RotationSettings, TransformationSettings
+from training.recipe_tables.attacks import AdversarialSettings
 
 
 def build_objective(recipe: Recipe, classes: int, label_loss: LabelLoss = functional.cross_entropy) -> Objective:

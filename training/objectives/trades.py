@@ -7,13 +7,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from training.attacks.bare_network import BareNetwork
-from training.attacks.settings import TradesSettings
 from training.attacks.training_attack import TrainingAttack
 from training.data.augmentation import in_layout, to_network
 from training.data.draws import Draws
 from training.objectives.objective import Network
 from training.objectives.rotated_copies import draw_rotations, rotation_losses, upright_logits
 from training.precision import Precision
+from training.recipe_tables.attacks import TradesSettings
 from training.views import ViewGrid
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from training.settings import Settings
+from training.recipe_tables.base import Settings
 
 
 class LabelSettings(Settings):

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from training.settings import Settings
+from training.recipe_tables.base import Settings
 
 In255 = Annotated[float, Field(gt=0, le=255)]
 Count = Annotated[int, Field(ge=0)]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from training.settings import Settings
+from training.recipe_tables.base import Settings
 
 
 class CorruptionSettings(Settings):

@@ -1,0 +1,1 @@
+"""Tables of a recipe that belong to one part of the project each; ``training.recipe`` puts them together."""
