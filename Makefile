@@ -16,7 +16,7 @@ serve: .venv-serve/ready
 	.venv-serve/bin/quarterturn serve --port $(PORT)
 
 test: .venv/ready
-	.venv/bin/pytest
+	.venv/bin/pytest --numprocesses 2 --dist loadfile
 
 check: .venv/ready
 	.venv/bin/ruff format --check .

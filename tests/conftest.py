@@ -34,6 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "BENTOML_DO_NOT_TRACK": "True",
         "OTEL_SDK_DISABLED": "true",
         "PROMETHEUS_MULTIPROC_DIR": metrics,
+        # Two test processes on two cores: threads of one would spin in wait for a core that the other has.
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
     }
 
 

@@ -23,7 +23,6 @@ from pathlib import Path
 from training.reproduce.jobs import Job
 from training.run_folder import RunError, RunFolder
 
-SHARED_FOLDER = "shared-phases"
 FINISHED, FAILED, STOPPED = 0, 1, 75
 SHARED_PHASES = "shared-phases"  # folder of RUNS: pre-training that several jobs start from
 
