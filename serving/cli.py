@@ -18,7 +18,7 @@ from serving.settings import Settings
 
 COMMANDS_GROUP = "quarterturn.commands"
 OFFLINE_COMMANDS = ("recipes", "data", "train", "evaluate", "export", "reproduce", "report")
-HOW_TO_GET_TRAINING = "pip install 'quarterturn[train]'"
+HOW_TO_GET_TRAINING = "in the checkout, pip install -e '.[train]'"
 
 app = typer.Typer(
     name="quarterturn",
@@ -64,7 +64,7 @@ def score(
     from rich.progress import track
 
     from serving.answers import alpha_warnings
-    from serving.collection import load_collection
+    from serving.collection import load_selection
     from serving.providers import available_cores
     from serving.scoring import csv_rows, find_files, score_files
 
@@ -74,7 +74,7 @@ def score(
     elif not 0 < alpha < 1:
         raise typer.BadParameter("takes a number between 0 and 1, both excluded", param_hint="--alpha")
     files = find_files(paths, exclude=out)
-    graphs = load_collection(settings.models, settings).select(model or []).graphs
+    graphs = load_selection(settings.models, settings, model or []).graphs
     for graph in graphs:
         for warning in alpha_warnings([graph], alpha):
             typer.echo(f"warning: {warning}", err=True)

@@ -92,6 +92,21 @@ class Collection:
             graph.warm()
 
 
+def load_selection(folder: Path, settings: Settings, names: Sequence[str]) -> Selection:
+    """Load the graphs of those names alone, or, where there are none, those that run by default.
+
+    Raises as ``load_collection``, and UnknownModelError and TwoClassifiersError.
+    """
+    if not names:
+        return load_collection(folder, settings).default
+    known = {path.parent.name: path for path in _graph_paths(folder)}
+    for name in names:
+        if name not in known:
+            raise UnknownModelError(name, sorted(known))
+    graphs = tuple(_load(known[name], settings) for name in dict.fromkeys(names))
+    return Collection(graphs, Selection(None, ())).select(names)
+
+
 def load_collection(folder: Path, settings: Settings) -> Collection:
     """Load every ``NAME/model.onnx`` in the folder and settle what runs by default.
 
@@ -100,19 +115,25 @@ def load_collection(folder: Path, settings: Settings) -> Collection:
     a setting that names a model which is not there or of the other kind; GraphError and ProviderError as
     ``load_graph``.
     """
+    graphs = [_load(path, settings) for path in _graph_paths(folder)]
+    return Collection(tuple(graphs), _default_selection(graphs, settings))
+
+
+def _graph_paths(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise CollectionError(f"the models folder {folder} does not exist")
     paths = sorted(path for path in folder.glob(f"*/{GRAPH_FILE}") if path.is_file())
     if not paths:
         raise CollectionError(f"the models folder {folder} holds no model: no NAME/{GRAPH_FILE} in it")
-    graphs = []
-    for path in paths:
-        graph = load_graph(path, settings.device, settings.threads)
-        if graph.name != path.parent.name:
-            raise CollectionError(f"{path}: the graph is named {graph.name!r}; its folder must have that name")
-        _log.info("loaded %s (%s) on %s", graph.name, graph.digest, graph.provider)
-        graphs.append(graph)
-    return Collection(tuple(graphs), _default_selection(graphs, settings))
+    return paths
+
+
+def _load(path: Path, settings: Settings) -> Graph:
+    graph = load_graph(path, settings.device, settings.threads)
+    if graph.name != path.parent.name:
+        raise CollectionError(f"{path}: the graph is named {graph.name!r}; its folder must have that name")
+    _log.info("loaded %s (%s) on %s", graph.name, graph.digest, graph.provider)
+    return graph
 
 
 def _default_selection(graphs: Sequence[Graph], settings: Settings) -> Selection:

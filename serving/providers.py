@@ -48,7 +48,7 @@ def open_session(model: bytes, choice: ProviderChoice, threads: int | None = Non
         session = onnxruntime.InferenceSession(model, options, providers=[(CUDA, _CUDA_OPTIONS), CPU])
         if CUDA in session.get_providers():
             return session
-        obstacle = "ONNX Runtime could not load CUDA or cuDNN (install quarterturn[gpu])"
+        obstacle = "ONNX Runtime could not load CUDA or cuDNN (in the checkout: pip install -e '.[gpu]')"
     if choice == "cuda":
         raise ProviderError(f"the device setting is cuda, but {obstacle}")
     _log.info("running on the CPU: %s", obstacle)

@@ -250,12 +250,24 @@ def _reproduce(facts: CardFacts) -> str:
     else:
         note = ""
         train += "".join(f" --set {override}" for override in overrides)
-    commands = [
-        f"{train} --data DATA --out RUN",
-        "quarterturn evaluate RUN --data DATA",
-        f"quarterturn export RUN --name {name} --data DATA",
-    ]
-    return f"{note}DATA is a data root that holds `{recipe.data.name}/`.\n\n```sh\n" + "\n".join(commands) + "\n```"
+    commands = [f"{train} --data DATA --out RUN", "quarterturn evaluate RUN --data DATA"]
+    export = f"quarterturn export RUN --name {name} --data DATA"
+    if facts.baseline is not None:
+        baseline = facts.baseline
+        commands += [
+            f"quarterturn train {baseline['recipe']} --scale {baseline['scale']} --seed {baseline['seed']} "
+            "--data DATA --out BASELINE",
+            "quarterturn evaluate BASELINE --data DATA",
+        ]
+        export += " --baseline BASELINE"
+    sets = [recipe.data.name, *_sets_of_images(facts.evaluation)]
+    holds = ", ".join(f"`{one}/`" for one in dict.fromkeys(sets))
+    return f"{note}DATA is a data root that holds {holds}.\n\n```sh\n" + "\n".join([*commands, export]) + "\n```"
+
+
+def _sets_of_images(evaluation: Evaluation | None) -> list[str]:
+    """Return the out-of-distribution sets that were read, not generated."""
+    return [] if evaluation is None else [name for name, row in evaluation["ood"].items() if row["source"] == "data"]
 
 
 def reproduction_overrides(recipe: Recipe) -> list[str] | None:

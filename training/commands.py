@@ -131,7 +131,9 @@ def evaluate(
 def export(
     run: Annotated[Path, typer.Argument(help="run folder of a trained recipe")],
     name: Annotated[str, typer.Option(help="name of the model")],
-    models: Annotated[Path, typer.Option(help="folder of graphs: NAME/model.onnx is written into it")] = Path("models"),
+    models: Annotated[
+        Path | None, typer.Option(help="folder of graphs, NAME/model.onnx in it; by default models/ beside the code")
+    ] = None,
     precision: Annotated[str, typer.Option(help="fp32")] = "fp32",
     data: Annotated[Path | None, typer.Option(help="data root, if the images have moved since training")] = None,
     with_network: Annotated[Path | None, typer.Option(help="also write the bare network to this file")] = None,
@@ -140,13 +142,14 @@ def export(
     ] = None,
 ) -> None:
     """Export a run as one ONNX graph with its calibration and model card."""
+    from serving.settings import default_models_folder
     from training.export import export_run
     from training.run_folder import RunFolder
 
     exported = export_run(
         RunFolder(run),
         name,
-        models,
+        models or default_models_folder(),
         data_root=data,
         precision=precision,
         with_network=with_network,

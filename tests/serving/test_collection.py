@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serving.collection import Collection, CollectionError, Selection, load_collection
+from serving.collection import Collection, CollectionError, Selection, load_collection, load_selection
 from serving.errors import ApiError, NoClassifierError, TwoClassifiersError, UnknownModelError, WrongKindError
 from serving.graph import GraphError
 from serving.settings import Settings
@@ -159,3 +159,22 @@ def test_what_is_loaded_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.INFO, logger="serving.collection"):
         graph = load(tmp_path).get("good")
     assert caplog.messages == [f"loaded good ({graph.digest}) on CPUExecutionProvider"]
+
+
+def test_named_models_need_no_default_and_load_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for name in ("first", "second", "third"):
+        write_graph(tmp_path, name)
+    settings = Settings(device="cpu", threads=1)
+    with caplog.at_level(logging.INFO, "serving.collection"):
+        assert names(load_selection(tmp_path, settings, ["second"])) == ["second"]
+    assert [record.args[0] for record in caplog.records if isinstance(record.args, tuple)] == ["second"]
+    with pytest.raises(UnknownModelError, match="fourth"):
+        load_selection(tmp_path, settings, ["fourth"])
+    with pytest.raises(TwoClassifiersError):
+        load_selection(tmp_path, settings, ["first", "second"])
+    with pytest.raises(CollectionError, match="say which runs by default"):
+        load_selection(tmp_path, settings, [])
+
+
+def test_without_names_the_default_models_are_selected(folder: Path) -> None:
+    assert names(load_selection(folder, Settings(device="cpu", threads=1), [])) == ["classifier", "whole-a", "whole-b"]

@@ -26,6 +26,8 @@ def make_evaluation(recipe: str, score: str, auroc: float) -> dict[str, Any]:
     detectors = {"msp": judged(0.7), "kl": judged(0.75), score: judged(auroc)}
     return {
         "recipe": recipe,
+        "scale": "cpu",
+        "seed": 3,
         "kind": "classifier",
         "score": score,
         "in_distribution": {"data": "cifar10", "split": "test", "in_class": None, "available": 9806, "count": 9806},
@@ -155,6 +157,9 @@ def test_a_baseline_stands_first(recipe: Recipe) -> None:
     baseline["ood"]["textures"]["msp"] = judged(0.61)
     card = render_card(make_facts(recipe, baseline=baseline))
     assert "MSP baseline of cifar10-baseline AUROC" in card
+    assert "quarterturn train cifar10-baseline --scale cpu --seed 3 --data DATA --out BASELINE" in card
+    assert "--baseline BASELINE" in card
+    assert "holds `cifar10/`, `textures/`" in card
     assert rows_of(card, "textures")[0][2] == "61.0"
 
 

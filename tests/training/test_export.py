@@ -205,6 +205,17 @@ def test_a_full_disk_leaves_the_earlier_model_and_card(
     }
 
 
+@pytest.mark.slow
+def test_a_large_network_exports_like_a_small_one(large_data_root: Path, tmp_path: Path) -> None:
+    """ResNet-18 at 224 pixels, images fitted from 300."""
+    run = make_run(tmp_path / "run", large_data_root, "own-classifier-224", "data.name=photos", "calibration.minimum=3")
+    exported = export_run(run, "large", tmp_path / "models")
+    graph = load_graph(exported.path)
+    assert (graph.manifest.fitting.size, graph.manifest.fitting.shorter_side) == (224, 256)
+    assert graph.manifest.network == "ResNet-18"
+    graph.warm()
+
+
 def test_metadata_is_under_the_contracts_key(classifier: Shipped) -> None:
     model = onnx.load(classifier.exported.path)
     entries = {entry.key: entry.value for entry in model.metadata_props}

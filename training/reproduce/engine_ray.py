@@ -50,7 +50,7 @@ class RayEngine:
         try:
             import ray
         except ModuleNotFoundError:
-            raise EngineError("--engine ray needs Ray: pip install 'quarterturn[train,ray]'") from None
+            raise EngineError("--engine ray needs Ray: in the checkout, pip install -e '.[train,ray]'") from None
         self._ray: Any = ray
         address = address or os.environ.get("RAY_ADDRESS") or "local"
         own = {"include_dashboard": False} if address == "local" else {}
