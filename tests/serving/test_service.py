@@ -167,8 +167,13 @@ def test_fields_in_the_address_are_refused_and_not_ignored(client: httpx.Client)
     ("method", "path", "status", "code"),
     [
         ("GET", "/classify", 405, "method_not_allowed"),
+        ("PUT", "/anomaly_score", 405, "method_not_allowed"),
         ("DELETE", "/models", 405, "method_not_allowed"),
+        ("POST", "/models", 405, "method_not_allowed"),
+        ("POST", "/", 405, "method_not_allowed"),
         ("GET", "/nowhere", 404, "not_found"),
+        ("GET", "/models/classifier", 404, "not_found"),
+        ("GET", "/%ff", 404, "not_found"),
         ("POST", "/classify", 415, "not_multipart"),
         ("GET", "/../../etc/passwd", 404, "not_found"),
     ],
@@ -178,6 +183,9 @@ def test_what_the_framework_refuses_has_the_same_shape(
 ) -> None:
     answer = client.request(method, path)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json().keys() == {"error"}
+    assert answer.json()["error"].keys() == {"code", "message"}
 
 
 def test_a_pickle_is_refused(client: httpx.Client) -> None:

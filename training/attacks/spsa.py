@@ -22,6 +22,7 @@ def margin(logits: Tensor, labels: Tensor) -> Tensor:
     return others - truth
 
 
+@torch.no_grad()
 def spsa(
     network: BareNetwork,
     clean: Tensor,
@@ -41,39 +42,20 @@ def spsa(
     for each image: the mean of (margin(x + delta v) - margin(x - delta v)) v / (2 delta); Adam follows it by ``step``.
     It costs 2 x ``samples`` passes an image. Starts at the clean image.
     """
-    return torch.cat(
-        [
-            _attack_one(network, image, label, epsilon, step, steps, samples, delta, generator, views_per_pass)
-            for image, label in zip(torch.split(clean, 1), torch.split(labels, 1), strict=True)
-        ]
-    )
-
-
-@torch.no_grad()
-def _attack_one(
-    network: BareNetwork,
-    clean: Tensor,
-    label: Tensor,
-    epsilon: float,
-    step: float,
-    steps: int,
-    samples: int,
-    delta: float,
-    generator: np.random.Generator,
-    views_per_pass: int,
-) -> Tensor:
-    attacked, first, second = clean, torch.zeros_like(clean), torch.zeros_like(clean)
-    for number in range(1, steps + 1):
-        signs = generator.integers(0, 2, (samples, *clean.shape[1:]), dtype=np.int8) * 2 - 1
-        directions = torch.from_numpy(signs.astype(np.float32)).to(clean.device)
-        tried = torch.cat([attacked + delta * directions, attacked - delta * directions])
-        found = torch.cat(
-            [margin(network(part)["label"], label.expand(len(part))) for part in torch.split(tried, views_per_pass)]
-        )
-        slopes = (found[:samples] - found[samples:]) / (2 * delta)
-        gradient = (slopes[:, None, None, None] * directions).mean(dim=0, keepdim=True)
-        first = _FIRST * first + (1 - _FIRST) * gradient
-        second = _SECOND * second + (1 - _SECOND) * gradient.square()
-        pace = first / (1 - _FIRST**number) / ((second / (1 - _SECOND**number)).sqrt() + _TINY)
-        attacked = project(attacked + step * pace, clean, epsilon)
-    return attacked
+    found = []
+    for image, label in zip(torch.split(clean, 1), torch.split(labels, 1), strict=True):
+        attacked, first, second = image, torch.zeros_like(image), torch.zeros_like(image)
+        for number in range(1, steps + 1):
+            signs = generator.integers(0, 2, (samples, *image.shape[1:]), dtype=np.int8) * 2 - 1
+            directions = torch.from_numpy(signs.astype(np.float32)).to(image.device)
+            tried = torch.cat([attacked + delta * directions, attacked - delta * directions])
+            parts = [network(part)["label"] for part in torch.split(tried, views_per_pass)]
+            margins = margin(torch.cat(parts), label.expand(len(tried)))
+            slopes = (margins[:samples] - margins[samples:]) / (2 * delta)
+            gradient = (slopes[:, None, None, None] * directions).mean(dim=0, keepdim=True)
+            first = _FIRST * first + (1 - _FIRST) * gradient
+            second = _SECOND * second + (1 - _SECOND) * gradient.square()
+            pace = first / (1 - _FIRST**number) / ((second / (1 - _SECOND**number)).sqrt() + _TINY)
+            attacked = project(attacked + step * pace, image, epsilon)
+        found.append(attacked)
+    return torch.cat(found)
