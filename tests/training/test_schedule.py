@@ -6,7 +6,7 @@ import math
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from training.recipe import OptimiserSettings
@@ -34,10 +34,12 @@ def test_warm_up_rises_in_equal_steps_and_meets_the_cosine() -> None:
 
 
 @given(st.floats(0, 0.99), st.integers(1, 3000))
+@example(0.9899999999999999, 1500)
 def test_never_above_the_rate_nor_below_its_end_and_one_rise_only(warmup: float, steps: int) -> None:
     rates = [learning_rate(settings(warmup), step, steps) for step in range(steps)]
     assert all(1e-6 <= rate <= 0.1 + 1e-12 for rate in rates)
     top = rates.index(max(rates))
     assert all(earlier < later for earlier, later in pairwise(rates[: top + 1]))
-    assert all(earlier > later for earlier, later in pairwise(rates[top:]))
+    assert rates[top:][1:2] <= [rates[top]]  # equal where the warm-up ends within a rounding error of a step
+    assert all(earlier > later for earlier, later in pairwise(rates[top + 1 :]))
     assert top == math.floor(warmup * steps)
