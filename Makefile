@@ -2,13 +2,16 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 3000
 
-.PHONY: serve test check bench gpu-check bento clean help
+.PHONY: serve test check bench bench-feed bench-score soak gpu-check bento clean help
 
 help:
 	@echo "make serve   set up .venv-serve (no torch) and serve models/ on port $(PORT)"
 	@echo "make test    set up .venv and run the tests"
 	@echo "make check   format, lint and types (after make test)"
-	@echo "make bench   training feed against bare forward and backward"
+	@echo "make bench   the service against raw ONNX Runtime, FastAPI, LitServe and stock BentoML; needs wrk (apt-get install wrk)"
+	@echo "make bench-feed   training feed against bare forward and backward"
+	@echo "make bench-score   \`quarterturn score\` against raw ONNX Runtime"
+	@echo "make soak    five minutes of good, bad, huge, slow and aborted requests; status 1 if anything is not right"
 	@echo "make gpu-check   train, export and score on this machine's GPU; status 3 if there is none"
 	@echo "make bento   build the Bento"
 
@@ -23,8 +26,18 @@ check: .venv/ready
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 
-bench: .venv/ready
+# More options: make bench BENCH='--quick --only raw,quarterturn'
+bench: .venv-serve/ready .venv-bench/ready
+	.venv-serve/bin/python -m benchmarks.service --bench-python .venv-bench/bin/python $(BENCH)
+
+bench-feed: .venv/ready
 	.venv/bin/python -m benchmarks.feed
+
+bench-score: .venv-serve/ready
+	.venv-serve/bin/python -m benchmarks.score $(BENCH)
+
+soak: .venv-serve/ready
+	.venv-serve/bin/python -m benchmarks.soak $(SOAK)
 
 gpu-check: .venv/ready
 	.venv/bin/python -m benchmarks.gpu_check
@@ -42,5 +55,10 @@ bento: .venv-serve/ready
 	.venv-serve/bin/pip install --quiet --editable .
 	touch $@
 
+.venv-bench/ready: pyproject.toml
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/pip install --quiet --editable '.[bench]'
+	touch $@
+
 clean:
-	rm -rf .venv .venv-serve .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf .venv .venv-serve .venv-bench .mypy_cache .pytest_cache .ruff_cache *.egg-info

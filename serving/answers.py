@@ -19,6 +19,8 @@ from serving.graph import Graph
 Outputs = Mapping[str, NDArray[np.float32]]
 Result = dict[str, Any]
 
+QUANTILES = 101
+
 
 def classify_results(graph: Graph, outputs: Outputs, top_k: int) -> list[Result]:
     """Return one result an image: the likeliest label, and the ``min(top_k, K)`` likeliest in descending order."""
@@ -90,10 +92,14 @@ def alpha_warnings(graphs: Sequence[Graph], alpha: float) -> list[str]:
 
 
 def public_manifest(graph: Graph) -> Result:
-    """Return what ``GET /models`` tells of a graph: its manifest without the recipe's settings and the raw scores."""
+    """Return what ``GET /models`` tells of a graph: its manifest without the recipe's settings and the raw scores.
+
+    In place of the scores stand their quantiles, from which their distribution can be drawn.
+    """
     manifest = graph.manifest.model_dump(mode="json")
     manifest["recipe"].pop("settings")
     manifest["calibration"].pop("scores")
+    manifest["calibration"]["quantiles"] = _quantiles(graph.calibration_scores)
     for private in ("schema_version", "libraries", "source_revision"):
         manifest.pop(private)
     return {"digest": graph.digest, **manifest}
@@ -103,6 +109,12 @@ def number(value: float | np.floating[Any]) -> float | None:
     """Return a finite number as a Python float, any other as None (JSON has no NaN)."""
     result = float(value)
     return result if math.isfinite(result) else None
+
+
+def _quantiles(ascending: NDArray[np.float32]) -> list[float]:
+    """Return QUANTILES evenly spaced quantiles of the scores, from the least to the greatest, to six digits."""
+    levels = np.linspace(0, 1, QUANTILES)
+    return [float(f"{value:.6g}") for value in np.quantile(ascending.astype(np.float64), levels).tolist()]
 
 
 def _rounded_up(value: float) -> float:

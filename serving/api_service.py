@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import bentoml
 from bentoml._internal.service.openapi.specification import OpenAPISpecification, PathItem
+from starlette.middleware.cors import CORSMiddleware
 
+from serving.api_keys import ApiKey
 from serving.document import ErrorAnswer, refusal_responses
 from serving.error_shape import ErrorShape
+from serving.request_log import RequestLog
+from serving.settings import Settings
+from serving.shortcut import Shortcut
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -26,8 +32,21 @@ class ApiService(bentoml.Service[Any]):  # type: ignore[misc]
     """A bentoml.Service whose refusals, the framework's own included, all have the shape of ``serving.errors``."""
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
-        """Return BentoML's ASGI app inside the layer that gives errors their shape."""
-        return ErrorShape(super().to_asgi(is_main))
+        """Return BentoML's ASGI app inside this project's layers; the outermost: log, CORS, errors, key, shortcut."""
+        settings = Settings.from_environment(os.environ)
+        app: ASGIApp = Shortcut(super().to_asgi(is_main), lambda: bentoml.get_current_service().posts)
+        if settings.api_key is not None:
+            app = ApiKey(app, settings.api_key)
+        app = ErrorShape(app)
+        if settings.cors_origins:
+            app = CORSMiddleware(
+                app,
+                allow_origins=settings.cors_origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["X-API-Key", "Authorization", "X-Request-ID"],
+                expose_headers=["X-Request-ID", "Retry-After"],
+            )
+        return RequestLog(app, access_log=settings.access_log)
 
     @property
     def openapi_spec(self) -> OpenAPISpecification:

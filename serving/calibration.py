@@ -12,6 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# A graph keeps so many calibration scores at most, of more images a choice by this seed.
+LARGEST = 10_000
+_CHOICE_SEED = 0
+
 
 def p_values(scores: NDArray[np.floating[Any]], ascending: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Return the p-value of each score, in (0, 1], of the shape of ``scores``.
@@ -39,3 +43,8 @@ def model_threshold(alpha: float, models: int) -> float:
     Bonferroni: however the models' scores depend on each other, the answer's false-alarm rate stays at alpha.
     """
     return alpha / models
+
+
+def calibration_choice(count: int, largest: int = LARGEST) -> NDArray[np.int64]:
+    """Return the indices of the images that calibrate, ascending: all ``count``, or a seeded choice of ``largest``."""
+    return np.sort(np.random.default_rng(_CHOICE_SEED).permutation(count)[:largest])

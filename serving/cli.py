@@ -52,44 +52,71 @@ def serve(
 @app.command()
 def score(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="image files, and folders of them")],
-    out: Annotated[Path, typer.Option(help="CSV file to write")],
+    out: Annotated[Path, typer.Option(help="file to write, whose name ends in .csv, .jsonl or .parquet")],
     model: Annotated[
         list[str] | None, typer.Option(help="model to run; repeatable; by default as the server chooses")
     ] = None,
     models: ModelsFolder = None,
     alpha: Annotated[float | None, typer.Option(help="is_anomaly where a p-value is at most this; 0.05")] = None,
+    restart: Annotated[bool, typer.Option("--restart", help="drop what an interrupted run has left")] = False,
 ) -> None:
-    """Score images without a server: one line a file and model."""
-    from rich.console import Console
-    from rich.progress import track
+    """Score images without a server: one row a file and model.
 
+    The same command goes on where an interrupted one stopped, from the file OUT.part.
+    """
     from serving.answers import alpha_warnings
-    from serving.collection import load_selection
-    from serving.providers import available_cores
-    from serving.scoring import csv_rows, find_files, score_files
+    from serving.image_files import printable
+    from serving.progress import progress_bar
+    from serving.score_formats import writer_for
+    from serving.score_table import score_table
+    from serving.scoring import Scorer
 
     settings = _settings(models)
     if alpha is None:
         alpha = settings.alpha
     elif not 0 < alpha < 1:
         raise typer.BadParameter("takes a number between 0 and 1, both excluded", param_hint="--alpha")
-    files = find_files(paths, exclude=out)
-    graphs = load_selection(settings.models, settings, model or []).graphs
-    for graph in graphs:
+    writer_for(out)
+    scorer = Scorer.load(settings, model or [])
+    for graph in scorer.graphs:
         for warning in alpha_warnings([graph], alpha):
             typer.echo(f"warning: {warning}", err=True)
-    console = Console(stderr=True)
-    bad = anomalies = 0
-    with csv_rows(out) as append:
-        rows_of_files = score_files(files, graphs, settings, alpha, available_cores())
-        for rows in track(rows_of_files, "scoring", total=len(files), console=console, disable=not console.is_terminal):
-            append(rows)
-            bad += any(row.error for row in rows)
-            anomalies += any(row.is_anomaly == "true" for row in rows)
+    try:
+        with progress_bar("scoring") as progress:
+            summary = score_table(paths, out, scorer, alpha, restart=restart, progress=progress)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: the same command goes on from here", err=True)
+        raise typer.Exit(130) from None
+    before = f", {summary.kept} of them by the interrupted run" if summary.kept else ""
     typer.echo(
-        f"{len(files) - bad} of {len(files)} files scored, {bad} bad, {anomalies} flagged by at least one model "
-        f"at alpha {alpha:g}: {out}"
+        f"{summary.files - summary.bad} of {summary.files} files scored{before}, {summary.bad} bad, {summary.flagged} "
+        f"flagged by at least one model at alpha {alpha:g}: {printable(out)}"
     )
+
+
+@app.command()
+def calibrate(
+    model: Annotated[str, typer.Option(help="the model to start from")],
+    images: Annotated[Path, typer.Option(metavar="FOLDER", help="normal images, none that the model was trained on")],
+    name: Annotated[str | None, typer.Option(help="name of the new model; by default MODEL-calibrated")] = None,
+    models: ModelsFolder = None,
+    force: Annotated[bool, typer.Option("--force", help="replace a model of that name")] = False,
+) -> None:
+    """Calibrate a model on images of your own, without training: a new model beside the old one.
+
+    Prints how the old and the new scores differ.
+    """
+    from serving.progress import progress_bar
+    from serving.recalibration import recalibrate
+    from serving.recalibration_report import report, warnings
+
+    settings = _settings(models)
+    name = name or f"{model}-calibrated"
+    with progress_bar("scoring") as progress:
+        done = recalibrate(model, images, name, settings, force=force, progress=progress)
+    for line in warnings(done):
+        typer.echo(line, err=True)
+    typer.echo(report(done))
 
 
 @app.command(name="models")

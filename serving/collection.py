@@ -15,6 +15,7 @@ from pathlib import Path
 
 from serving.errors import NoClassifierError, TwoClassifiersError, UnknownModelError, WrongKindError, unknown_name
 from serving.graph import Graph, load_graph
+from serving.lock_file import check_files, file_digest
 from serving.settings import Settings, variable
 
 GRAPH_FILE = "model.onnx"
@@ -86,11 +87,6 @@ class Collection:
         one_class = tuple(graph for graph in chosen if graph.manifest.kind == "one_class")
         return Selection(classifiers[0] if classifiers else None, one_class)
 
-    def warm(self) -> None:
-        """Run every graph once, so that the first request waits for nothing. Raises GraphError."""
-        for graph in self.graphs:
-            graph.warm()
-
 
 def load_selection(folder: Path, settings: Settings, names: Sequence[str]) -> Selection:
     """Load the graphs of those names alone, or, where there are none, those that run by default.
@@ -99,7 +95,10 @@ def load_selection(folder: Path, settings: Settings, names: Sequence[str]) -> Se
     """
     if not names:
         return load_collection(folder, settings).default
-    known = {path.parent.name: path for path in _graph_paths(folder)}
+    paths = _graph_paths(folder)
+    if settings.lock_file is not None:
+        check_files(settings.lock_file, folder, paths)
+    known = {path.parent.name: path for path in paths}
     for name in names:
         if name not in known:
             raise UnknownModelError(name, sorted(known))
@@ -107,15 +106,20 @@ def load_selection(folder: Path, settings: Settings, names: Sequence[str]) -> Se
     return Collection(graphs, Selection(None, ())).select(names)
 
 
-def load_collection(folder: Path, settings: Settings) -> Collection:
+def load_collection(folder: Path, settings: Settings, known: Sequence[Graph] = ()) -> Collection:
     """Load every ``NAME/model.onnx`` in the folder and settle what runs by default.
 
-    A folder without that file is no model and is passed over. Raises CollectionError for a folder that is missing or
-    has no model, a graph whose name is not its folder's, several classifiers of which none is set as the default, and
-    a setting that names a model which is not there or of the other kind; GraphError and ProviderError as
-    ``load_graph``.
+    A folder without that file is no model and is passed over; a file whose digest is that of a ``known`` graph is not
+    loaded again. Raises CollectionError for a folder that is missing or has no model, a graph whose name is not its
+    folder's, several classifiers of which none is set as the default, and a setting that names a model which is not
+    there or of the other kind; LockError where ``settings.lock_file`` does not list just these files with their
+    digests; GraphError and ProviderError as ``load_graph``.
     """
-    graphs = [_load(path, settings) for path in _graph_paths(folder)]
+    paths = _graph_paths(folder)
+    if settings.lock_file is not None:
+        check_files(settings.lock_file, folder, paths)
+    by_digest = {graph.digest: graph for graph in known}
+    graphs = [(by_digest and by_digest.get(file_digest(path))) or _load(path, settings) for path in paths]
     return Collection(tuple(graphs), _default_selection(graphs, settings))
 
 
@@ -129,7 +133,7 @@ def _graph_paths(folder: Path) -> list[Path]:
 
 
 def _load(path: Path, settings: Settings) -> Graph:
-    graph = load_graph(path, settings.device, settings.threads)
+    graph = load_graph(path, settings.device, settings.threads, settings.gpu or 0)
     if graph.name != path.parent.name:
         raise CollectionError(f"{path}: the graph is named {graph.name!r}; its folder must have that name")
     _log.info("loaded %s (%s) on %s", graph.name, graph.digest, graph.provider)

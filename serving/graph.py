@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,29 +53,33 @@ class Graph:
                 raise GraphError(f"{self.path}: output {name!r} came out as {values.shape}, not {expected}")
         return outputs
 
-    def warm(self) -> None:
-        """Run two blank images, so that the first request finds memory and kernels ready. Raises GraphError."""
+    def warm(self, batch_sizes: Sequence[int] = (2,)) -> None:
+        """Run blank images in batches of these sizes, so that the first request finds memory and kernels ready.
+
+        Raises GraphError.
+        """
         size = self.manifest.fitting.size
-        try:
-            self.run(np.zeros((2, size, size, 3), dtype=np.uint8))
-        except GraphError:
-            raise
-        except Exception as error:  # onnxruntime's exceptions share no other base
-            raise GraphError(f"{self.path}: loads, but does not run: {error}") from error
+        for batch in batch_sizes:
+            try:
+                self.run(np.zeros((batch, size, size, 3), dtype=np.uint8))
+            except GraphError:
+                raise
+            except Exception as error:  # onnxruntime's exceptions share no other base
+                raise GraphError(f"{self.path}: loads, but does not run: {error}") from error
 
 
-def load_graph(path: Path, providers: ProviderChoice = "cpu", threads: int | None = None) -> Graph:
+def load_graph(path: Path, providers: ProviderChoice = "cpu", threads: int | None = None, gpu: int = 0) -> Graph:
     """Load the graph in ``path`` and check its manifest, input and outputs; run nothing yet.
 
-    ``threads`` within one run, None for all available cores. Raises GraphError, and ProviderError where ``providers``
-    is "cuda" and there is none.
+    ``threads`` within one run, None for all available cores; ``gpu`` as ``open_session``. Raises GraphError, and
+    ProviderError where ``providers`` is "cuda" and there is none.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
         raise GraphError(f"{path}: cannot be read: {error.strerror or error}") from error
     try:
-        session = open_session(data, providers, threads)
+        session = open_session(data, providers, threads, gpu)
     except ProviderError:
         raise
     except Exception as error:  # onnxruntime's exceptions share no other base

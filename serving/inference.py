@@ -11,10 +11,13 @@ from serving.errors import ApiError
 from serving.graph import Graph
 from serving.images import ImageError, decode_image, fit_image
 from serving.manifest import Fitting
+from serving.providers import CPU, CUDA
 from serving.uploads import Upload
 
-# Pixels of all views together that go through a network in one run: 16 images of 36 views at 32 x 32.
-MAX_VIEW_PIXELS = 16 * 36 * 32 * 32
+# Pixels of all views together that go through a network in one run: 4 images of 36 views at 32 x 32 on a CPU, where
+# more takes memory and is no faster (docs/performance.md), and 64 on a GPU.
+MAX_VIEW_PIXELS = {CPU: 4 * 36 * 32 * 32, CUDA: 64 * 36 * 32 * 32}
+MAX_IMAGES = {CPU: 8, CUDA: 64}
 
 # One image at the size of each graph: uint8 [size, size, 3].
 Fitted = Mapping[Fitting, NDArray[np.uint8]]
@@ -49,5 +52,17 @@ def run_graph(graph: Graph, images: Sequence[Fitted]) -> dict[str, NDArray[np.fl
 
 
 def chunk_size(graph: Graph) -> int:
-    """Return how many images go through a graph in one run, so that its views hold MAX_VIEW_PIXELS at most."""
-    return max(1, MAX_VIEW_PIXELS // (graph.manifest.views * graph.manifest.fitting.size**2))
+    """Return how many images go through a graph in one run at most: a power of two, so that memory stays bounded."""
+    provider = graph.provider if graph.provider in MAX_IMAGES else CPU
+    room = MAX_VIEW_PIXELS[provider] // work(graph)
+    return 1 << (max(1, min(room, MAX_IMAGES[provider])).bit_length() - 1)
+
+
+def work(graph: Graph) -> int:
+    """Return how many pixels all views of an image have together."""
+    return graph.manifest.views * graph.manifest.fitting.size**2
+
+
+def batch_sizes(graph: Graph) -> tuple[int, ...]:
+    """Return the batch sizes that a server warms and runs: 1, 2, 4 and so on to ``chunk_size``, ascending."""
+    return tuple(1 << power for power in range(chunk_size(graph).bit_length()))

@@ -24,11 +24,12 @@ class LaunchError(RuntimeError):
 def launch(settings: Settings, host: str, port: int, workers: int) -> None:
     """Serve until the process is stopped; SIGTERM and SIGINT let requests in flight finish.
 
-    The workers get the settings through the environment; where ``threads`` is not set, they share the cores. Raises
+    The workers get the settings through the environment; where ``runs`` is not set, they share the cores. Raises
     LaunchError for a port that is taken and for models or settings with which no server can run.
     """
-    if settings.threads is None and workers > 1:
-        settings = settings.model_copy(update={"threads": max(1, available_cores() // workers)})
+    if settings.runs is None and workers > 1:
+        runs = max(1, available_cores() // (workers * (settings.threads or 1)))
+        settings = settings.model_copy(update={"runs": runs})
     settings = settings.model_copy(update={"models": settings.models.absolute()})
     os.environ |= settings.to_environment()
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")

@@ -55,7 +55,7 @@ def _knows(manifest: Manifest) -> str:
 def _input(manifest: Manifest) -> str:
     size = manifest.fitting.size
     views = manifest.views
-    return f"{size} x {size}, {views} view{'s' if views > 1 else ''}"
+    return f"{size} x {size}, {views} view{'s' if views > 1 else ''}, {manifest.precision}"
 
 
 def _measured(manifest: Manifest) -> str:

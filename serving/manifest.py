@@ -15,6 +15,7 @@ METADATA_KEY = "quarterturn"
 INPUT_NAME = "images"
 
 Kind = Literal["classifier", "one_class"]
+Precision = Literal["fp32", "fp16", "int8"]
 ScoreFormula = Literal["kl_rotation", "kl", "msp", "transformation", "method"]
 ViewAxis = Literal["rotation", "vertical", "horizontal", "resize"]
 
@@ -136,7 +137,7 @@ class Manifest(_Part):
     view_grid: ViewGridSpec | None
     recipe: RecipeRecord
     network: str
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Precision
     training_data: TrainingData
     metrics: dict[str, Any]
     calibration: Calibration

@@ -30,11 +30,12 @@ class ProviderError(RuntimeError):
     """The GPU that the settings demand cannot be used; the message says why."""
 
 
-def open_session(model: bytes, choice: ProviderChoice, threads: int | None = None) -> Any:
+def open_session(model: bytes, choice: ProviderChoice, threads: int | None = None, gpu: int = 0) -> Any:
     """Return an onnxruntime.InferenceSession of a serialised model, on the GPU or the CPU.
 
     ``auto`` takes CUDA where it works and else the CPU, saying why in the log; ``cuda`` raises ProviderError there.
-    ``threads`` within one run, None for all available cores. ONNX Runtime's own exceptions pass through.
+    ``threads`` within one run, None for all available cores; of several GPUs it is number ``gpu``, counted round. ONNX
+    Runtime's own exceptions pass through.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_cores()
@@ -42,10 +43,11 @@ def open_session(model: bytes, choice: ProviderChoice, threads: int | None = Non
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if choice == "cpu":
         return onnxruntime.InferenceSession(model, options, providers=[CPU])
-    obstacle = _cuda_obstacle()
-    if obstacle is None:
+    gpus, obstacle = _gpus()
+    if gpus:
         onnxruntime.preload_dlls()
-        session = onnxruntime.InferenceSession(model, options, providers=[(CUDA, _CUDA_OPTIONS), CPU])
+        cuda = (CUDA, {**_CUDA_OPTIONS, "device_id": str(gpu % gpus)})
+        session = onnxruntime.InferenceSession(model, options, providers=[cuda, CPU])
         if CUDA in session.get_providers():
             return session
         obstacle = "ONNX Runtime could not load CUDA or cuDNN (in the checkout: pip install -e '.[gpu]')"
@@ -65,15 +67,15 @@ def available_cores() -> int:
     return cores if quota == "max" else max(1, min(cores, ceil(int(quota) / int(period))))
 
 
-def _cuda_obstacle() -> str | None:
-    """Say what stands in the way of CUDA, without the error output of an attempt; None if nothing is seen to."""
+def _gpus() -> tuple[int, str]:
+    """Return how many GPUs there are and, where there are none, why, without the error output of an attempt."""
     if CUDA not in onnxruntime.get_available_providers():
-        return "this ONNX Runtime is built without CUDA"
+        return 0, "this ONNX Runtime is built without CUDA"
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return "there is no NVIDIA driver"
+        return 0, "there is no NVIDIA driver"
     count = ctypes.c_int(0)
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or count.value == 0:
-        return "no NVIDIA GPU is visible"
-    return None
+        return 0, "no NVIDIA GPU is visible"
+    return count.value, ""

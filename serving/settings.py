@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -51,10 +51,31 @@ class Settings(BaseModel):
         ProviderChoice,
         Field(description="`auto`: CUDA where it works, else the CPU; `cpu`; `cuda`: no start without a GPU."),
     ] = "auto"
+    gpu: Annotated[
+        int | None,
+        Field(ge=0, description="Which of several GPUs, counted from 0. Not set: the workers take them in turn."),
+    ] = None
     threads: Annotated[
         int | None,
-        Field(ge=1, le=1024, description="Threads of one run of a model, per worker. Not set: the cores there are."),
+        Field(ge=1, le=1024, description="Threads of one run of a model. Not set: 1."),
     ] = None
+    runs: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=1024,
+            description="Runs of models side by side, per worker. Not set: as many as give each core a thread; on a "
+            "GPU 1.",
+        ),
+    ] = None
+    batch_wait_ms: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=1000,
+            description="On a GPU, milliseconds an image may wait for others to share its run. On a CPU none waits.",
+        ),
+    ] = 2.0
     alpha: Annotated[
         float, Field(gt=0, lt=1, description="False-alarm rate where a request gives no `alpha`, between 0 and 1.")
     ] = 0.05
@@ -65,10 +86,43 @@ class Settings(BaseModel):
     ] = DEFAULT_MAX_PIXELS
     max_request_bytes: Annotated[int, Field(ge=1, description="Bytes of a whole request.")] = 64 * 1024 * 1024
     max_in_flight: Annotated[
-        int, Field(ge=1, description="Requests a worker takes at a time; more are answered 503 with Retry-After.")
-    ] = 16
+        int,
+        Field(ge=1, description="Requests a worker works on at a time; more are answered 503 with Retry-After."),
+    ] = 64
+    max_held_bytes: Annotated[
+        int,
+        Field(ge=1, description="Bytes of all requests that a worker holds at a time; more are answered 503."),
+    ] = 256 * 1024 * 1024
+    max_request_seconds: Annotated[
+        float,
+        Field(gt=0, le=86_400, description="Seconds from a request's headers to its answer, its upload included."),
+    ] = 60.0
+    api_key: Annotated[
+        str | None,
+        Field(
+            min_length=8,
+            pattern=r"^[!-~]+$",
+            description="Key that requests must bring, as `X-API-Key: KEY` or `Authorization: Bearer KEY`; not asked "
+            "for by health checks and the demo's page. Not set: none.",
+            repr=False,
+        ),
+    ] = None
+    cors_origins: Annotated[
+        tuple[str, ...],
+        Field(description="Origins whose pages may call the API from a browser, separated by commas; `*`: all."),
+    ] = ()
+    lock_file: Annotated[
+        Path | None,
+        Field(
+            description="File with the sha256 of every model, as `sha256sum` writes it; other models stop the start."
+        ),
+    ] = None
+    access_log: Annotated[bool, Field(description="A line in the log for every request.")] = False
+    log_format: Annotated[
+        Literal["text", "json"], Field(description="`json`: every line of the log is a JSON object.")
+    ] = "text"
 
-    @field_validator("one_class", mode="before")
+    @field_validator("one_class", "cors_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -91,7 +145,8 @@ class Settings(BaseModel):
         except ValidationError as error:
             problem = error.errors()[0]
             name = variable(str(problem["loc"][0]))
-            raise SettingsError(f"{name}={environment[name]!r}: {problem['msg']}") from error
+            value = "..." if name == variable("api_key") else repr(environment[name])
+            raise SettingsError(f"{name}={value}: {problem['msg']}") from None
 
     def to_environment(self) -> dict[str, str]:
         """Return the variables from which ``from_environment`` reads these settings; None is left out."""

@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.calibration import LARGEST, calibration_choice
 from serving.manifest import Calibration
 from training.data.image_set import DataError, ImageSet
 from training.graph_runner import GraphRunner
-
-LARGEST = 10_000
-SUBSAMPLE_SEED = 0
 
 
 def calibrate(runner: GraphRunner, images: ImageSet, split: str, in_class: str | None = None) -> Calibration:
@@ -22,8 +20,7 @@ def calibrate(runner: GraphRunner, images: ImageSet, split: str, in_class: str |
     if len(images) == 0:
         raise DataError(f"there are no images of {images.name!r} to calibrate on: {split} is empty")
     if len(images) > LARGEST:
-        chosen = np.random.default_rng(SUBSAMPLE_SEED).permutation(len(images))[:LARGEST]
-        images = images.take(np.sort(chosen))
+        images = images.take(calibration_choice(len(images), LARGEST))
     outputs, digest = runner.score_and_digest(images, f"calibrating on {len(images)} images")
     ascending = ascending_scores(outputs["anomaly_score"])
     return Calibration(

@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from serving.manifest import Manifest
+from serving.model_card import calibration_text, card_table, file_cells
+from training.data.noise import NOISES
 from training.detectors import TITLES
 from training.evaluation import METRICS, Evaluation
 from training.evaluation_table import METRIC_TITLES, exposures, headlines, main_detectors, percent
+from training.precision_change import MAX_LOSS, PrecisionChange
+from training.precision_in_words import precision_section
 from training.recipe import Recipe
 from training.recipe_files import RecipeError, load_recipe
 from training.run_folder import flat_settings
@@ -29,7 +33,11 @@ _FORMULAS = {
 
 @dataclass(frozen=True)
 class CardFacts:
-    """All a card is made of. ``baseline`` is the evaluation of an equally trained network without rotations."""
+    """All a card is made of.
+
+    ``baseline`` is the evaluation of an equally trained network without rotations. ``difference`` from PyTorch in
+    float32. ``change``: of a graph in another precision than fp32, what that changes.
+    """
 
     manifest: Manifest
     recipe: Recipe
@@ -41,6 +49,7 @@ class CardFacts:
     evaluation: Evaluation | None
     baseline: Evaluation | None
     difference: float
+    change: PrecisionChange | None = None
 
 
 def render_card(facts: CardFacts) -> str:
@@ -50,10 +59,11 @@ def render_card(facts: CardFacts) -> str:
         _what_it_is(facts),
         "## Trained on",
         _trained_on(facts),
+        *([] if facts.change is None else ["## Precision", precision_section(facts.change)]),
         "## Measured",
         _measured(facts),
         "## Calibration",
-        _calibration(facts),
+        calibration_text(facts.manifest.calibration, unseen=True),
         "## Limits",
         _limits(facts),
         "## How to reproduce",
@@ -73,14 +83,14 @@ def _what_it_is(facts: CardFacts) -> str:
         purpose = f"An anomaly detector. What is normal: **{manifest.normal}**."
     method = f"Method: {manifest.method}, Section {facts.recipe.section} of Hendrycks et al., NeurIPS 2019."
     rows = [
-        ("file", f"`model.onnx`, {facts.size / 1e6:.2f} MB, {manifest.precision}, `{facts.digest}`"),
+        file_cells(manifest, facts.size, facts.digest),
         ("input", f"`images` uint8 [batch, {fitting.size}, {fitting.size}, 3], RGB; {_fitting(facts)}"),
         ("network", f"{manifest.network}, {views} view{'s' if views > 1 else ''} an image in one batch"),
         ("score", f"{_FORMULAS[manifest.score]}; higher is more anomalous"),
         ("recipe", f"`{manifest.recipe.name}` at scale `{manifest.recipe.scale}`"),
         ("agreement", f"within {facts.difference:.1e} of PyTorch on real images at batch sizes 1, 2 and 7"),
     ]
-    return f"{purpose}\n\n{method}\n\n{_table(('', ''), rows)}"
+    return f"{purpose}\n\n{method}\n\n{card_table(('', ''), rows)}"
 
 
 def _fitting(facts: CardFacts) -> str:
@@ -151,7 +161,8 @@ def _measured(facts: CardFacts) -> str:
     inside, conditions = evaluation["in_distribution"], evaluation["conditions"]
     lines = headlines(evaluation)
     share = published_share(inside["data"], inside["split"], inside["in_class"], inside["available"])
-    parts = ["\n".join(f"- {line}" for line in ([*lines, share] if share else lines))]
+    whose = [] if facts.change is None else ["All of this section was measured with the fp32 graph of the network."]
+    parts = [*whose, "\n".join(f"- {line}" for line in ([*lines, share] if share else lines))]
     if evaluation["ood"]:
         parts += [
             f"Detection of out-of-distribution images, in percent: {inside['count']} {inside['data']} test images are "
@@ -175,7 +186,7 @@ def _measured(facts: CardFacts) -> str:
         ]
         parts += [
             "Beside the paper's figures, which are of its own networks, schedule and data sets:",
-            _table(("metric", "published", "measured", "where"), rows),
+            card_table(("metric", "published", "measured", "where"), rows),
         ]
     parts.append(
         f"Evaluated on {conditions['device']}: {conditions['images_scored']} images of {conditions['views_per_image']} "
@@ -198,29 +209,14 @@ def _ood_table(evaluation: Evaluation, baseline: Evaluation | None) -> str:
         for name, row in evaluation["ood"].items()
     ]
     means = [percent(source["ood_mean"].get(key, {}).get(metric)) for _, source, key in columns for metric in METRICS]
-    return _table(header, [*rows, ["**mean**", "", *means]])
+    return card_table(header, [*rows, ["**mean**", "", *means]])
 
 
 def _detector_table(evaluation: Evaluation) -> str:
     detectors = list(evaluation["ood_mean"])
     rows = [[name, *(percent(row[key]["auroc"]) for key in detectors)] for name, row in evaluation["ood"].items()]
     means = [percent(evaluation["ood_mean"][key]["auroc"]) for key in detectors]
-    return _table(["set", *(TITLES[key] for key in detectors)], [*rows, ["**mean**", *means]])
-
-
-def _calibration(facts: CardFacts) -> str:
-    calibration = facts.manifest.calibration
-    return (
-        f"{calibration.n} images of {calibration.data} ({calibration.split}), never trained on; scores from "
-        f"{calibration.scores[0]:.3f} to {calibration.scores[-1]:.3f}, median {_median(calibration.scores):.3f}; "
-        f"digest of their pixels `{calibration.digest}`. A p-value is (1 + number of these at or above the score) / "
-        f"{calibration.n + 1}: the smallest is {1 / (calibration.n + 1):.2g}, and a smaller alpha never fires."
-    )
-
-
-def _median(ascending: list[float]) -> float:
-    middle = len(ascending) // 2
-    return ascending[middle] if len(ascending) % 2 else (ascending[middle - 1] + ascending[middle]) / 2
+    return card_table(["set", *(TITLES[key] for key in detectors)], [*rows, ["**mean**", *means]])
 
 
 def _limits(facts: CardFacts) -> str:
@@ -260,14 +256,19 @@ def _reproduce(facts: CardFacts) -> str:
             "quarterturn evaluate BASELINE --data DATA",
         ]
         export += " --baseline BASELINE"
-    sets = [recipe.data.name, *_sets_of_images(facts.evaluation)]
+    if facts.change is not None:
+        allowed = "" if facts.change.max_loss == MAX_LOSS else f" --max-loss {facts.change.max_loss:g}"
+        export += f" --precision {facts.change.precision}{allowed}"
+    sets = [recipe.data.name, *_sets_of_images(facts)]
     holds = ", ".join(f"`{one}/`" for one in dict.fromkeys(sets))
     return f"{note}DATA is a data root that holds {holds}.\n\n```sh\n" + "\n".join([*commands, export]) + "\n```"
 
 
-def _sets_of_images(evaluation: Evaluation | None) -> list[str]:
+def _sets_of_images(facts: CardFacts) -> list[str]:
     """Return the out-of-distribution sets that were read, not generated."""
-    return [] if evaluation is None else [name for name, row in evaluation["ood"].items() if row["source"] == "data"]
+    evaluated = [] if facts.evaluation is None else list(facts.evaluation["ood"])
+    compared = [] if facts.change is None else list(facts.change.set_auroc)
+    return [name for name in dict.fromkeys([*evaluated, *compared]) if name not in NOISES]
 
 
 def reproduction_overrides(recipe: Recipe) -> list[str] | None:
@@ -279,8 +280,3 @@ def reproduction_overrides(recipe: Recipe) -> list[str] | None:
     before, after = flat_settings(shipped.settings()), flat_settings(recipe.settings())
     changed = [key for key in after if after[key] is not None and before.get(key) != after[key]]
     return [f"{key}={after[key] if isinstance(after[key], str) else json.dumps(after[key])}" for key in changed]
-
-
-def _table(header: tuple[str, ...] | list[str], rows: list[Any]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

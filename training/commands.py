@@ -134,7 +134,10 @@ def export(
     models: Annotated[
         Path | None, typer.Option(help="folder of graphs, NAME/model.onnx in it; by default models/ beside the code")
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8")] = "fp32",
+    max_loss: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="of accuracy and of AUROC, that fp16 or int8 may lose")
+    ] = 0.01,
     data: Annotated[Path | None, typer.Option(help="data root, if the images have moved since training")] = None,
     with_network: Annotated[Path | None, typer.Option(help="also write the bare network to this file")] = None,
     baseline: Annotated[
@@ -152,6 +155,7 @@ def export(
         models or default_models_folder(),
         data_root=data,
         precision=precision,
+        max_loss=max_loss,
         with_network=with_network,
         baseline=None if baseline is None else RunFolder(baseline),
     )

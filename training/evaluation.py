@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.calibration import p_values
+from serving.manifest import Calibration
 from serving.providers import ProviderChoice
 from training.attacks.evaluation import evaluate_adversarial
 from training.calibrate import calibrate
@@ -54,8 +55,8 @@ def evaluate_run(run: RunFolder, data_root: Path, *, device: ProviderChoice = "a
     scorer = build_scorer(network, recipe)
     test = load_split(recipe, data_root, "test")
     evaluated = evaluated_indices(test, recipe.evaluation.limit)
-    normal = _normal_mask(recipe, test)
-    sets, missing = _out_of_distribution(recipe, data_root, int(normal[evaluated].sum()))
+    normal = normal_mask(recipe, test)
+    sets, missing = out_of_distribution(recipe, data_root, int(normal[evaluated].sum()))
     corruptions = recipe.evaluation.corruptions
     corrupted = corrupted_test_images(corruptions, data_root, test, recipe.data.size) if corruptions else None
     runner = GraphRunner(scorer_graph(scorer, recipe.data.size).SerializeToString(), scorer.views, device)
@@ -67,7 +68,9 @@ def evaluate_run(run: RunFolder, data_root: Path, *, device: ProviderChoice = "a
     scores = outputs["anomaly_score"]
     if not inside.all():
         outside["other classes"] = scores[~inside]
-    exposed = [name for name in ood if recipe.outliers is not None and name == recipe.outliers.data]
+    exposed = [name for name in ood if is_exposed(recipe, name)]
+    images, split = calibration_images(recipe, data_root)
+    calibration = calibrate(runner, images, split, recipe.data.in_class)
     checkpoint = run.load_checkpoint()
     evaluation: Evaluation = {
         "recipe": recipe.name,
@@ -83,7 +86,7 @@ def evaluate_run(run: RunFolder, data_root: Path, *, device: ProviderChoice = "a
             "count": int(inside.sum()),
             "digest": test.digest,
         },
-        "accuracy": _accuracy(outputs, test.labels[evaluated]),
+        "accuracy": accuracy(outputs, test.labels[evaluated]),
         "one_class": _one_class(recipe, detectors, inside),
         "ood_ratio": recipe.evaluation.ood_ratio,
         "ood": ood,
@@ -91,7 +94,7 @@ def evaluate_run(run: RunFolder, data_root: Path, *, device: ProviderChoice = "a
         "exposed": exposed,
         "missing": missing,
         "curves": score_curves(scores[inside], outside),
-        "false_alarm": _false_alarms(recipe, runner, data_root, outputs, evaluated, normal),
+        "false_alarm": false_alarms(recipe, calibration, scores, evaluated, normal),
     }
     if corruptions is not None:
         evaluation["corruptions"] = evaluate_corruptions(network, corruptions, corrupted, recipe.data.size, device)
@@ -144,14 +147,23 @@ def evaluated_indices(images: ImageSet, limit: int) -> NDArray[np.int64]:
     return share_of_each_class(images.labels, limit)
 
 
-def _normal_mask(recipe: Recipe, test: ImageSet) -> NDArray[np.bool_]:
+def normal_mask(recipe: Recipe, test: ImageSet) -> NDArray[np.bool_]:
+    """Return which of all test images are normal: those of data.in_class, or all."""
     if recipe.data.in_class is None:
         return np.ones(len(test), dtype=np.bool_)
     return np.asarray(test.labels == class_index(test.classes, recipe.data.in_class))
 
 
-def _out_of_distribution(recipe: Recipe, root: Path, normal: int) -> tuple[list[OodSet], list[str]]:
-    """Load all sets before anything is scored, so that an unreadable one costs no time: (sets, names missing)."""
+def is_exposed(recipe: Recipe, name: str) -> bool:
+    """Say whether the training saw images of the out-of-distribution set ``name``, which then counts in no mean."""
+    return recipe.outliers is not None and name == recipe.outliers.data
+
+
+def out_of_distribution(recipe: Recipe, root: Path, normal: int) -> tuple[list[OodSet], list[str]]:
+    """Load the recipe's sets, each drawn to its ratio of ``normal`` images: (sets, names that the root lacks).
+
+    All are read before anything is scored, so that an unreadable one (DataError) costs no time.
+    """
     settings, count = recipe.evaluation, wanted_count(normal, recipe.evaluation.ood_ratio)
     loaded = {name: load_ood(root, name, fitting_of(recipe), count) for name in settings.ood}
     return [found for found in loaded.values() if found], [name for name, found in loaded.items() if found is None]
@@ -182,7 +194,8 @@ def _means(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     }
 
 
-def _accuracy(outputs: Outputs, labels: NDArray[np.int64]) -> float | None:
+def accuracy(outputs: Outputs, labels: NDArray[np.int64]) -> float | None:
+    """Return the share of images classified right; None for a graph that does not classify."""
     if "probabilities" not in outputs:
         return None
     return float(np.mean(outputs["probabilities"].argmax(axis=1) == labels))
@@ -200,26 +213,26 @@ def _one_class(recipe: Recipe, detectors: dict[str, NDArray[Any]], inside: NDArr
     return judged
 
 
-def _false_alarms(
+def false_alarms(
     recipe: Recipe,
-    runner: GraphRunner,
-    root: Path,
-    outputs: Outputs,
+    calibration: Calibration,
+    scores: NDArray[np.float32],
     evaluated: NDArray[np.int64],
     normal: NDArray[np.bool_],
 ) -> dict[str, Any]:
-    """Return the share of normal test images with a p-value of ALPHA or less; none of them calibrates."""
-    images, split = calibration_images(recipe, root)
-    calibration = calibrate(runner, images, split, recipe.data.in_class)
+    """Return the share of normal test images with a p-value of ALPHA or less; none of them calibrates.
+
+    ``scores`` are those of the test images at ``evaluated``; ``normal`` says of all test images which are normal.
+    """
     reported = np.flatnonzero(normal)
     if recipe.calibration.source == "test_half":
         reported = reported[halves(len(reported), recipe.calibration.seed)[1]]
-    scores = outputs["anomaly_score"][np.isin(evaluated, reported)]
-    alarms = p_values(scores, np.asarray(calibration.scores, np.float32)) <= ALPHA
+    judged = scores[np.isin(evaluated, reported)]
+    alarms = p_values(judged, np.asarray(calibration.scores, np.float32)) <= ALPHA
     return {
         "alpha": ALPHA,
-        "rate": float(alarms.mean()) if len(scores) else None,
-        "count": len(scores),
+        "rate": float(alarms.mean()) if len(judged) else None,
+        "count": len(judged),
         "calibration_n": calibration.n,
-        "calibration_split": split,
+        "calibration_split": calibration.split,
     }

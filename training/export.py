@@ -1,7 +1,7 @@
 """Export: a run's network as one self-contained ONNX graph with its manifest, calibration and model card.
 
-The graph is checked against the PyTorch module on real images before anything is written, and model and card replace
-earlier ones only together and whole.
+The graph is checked against the PyTorch module on real images before anything is written, in a lower precision against
+the fp32 graph as well, and model and card replace earlier ones only together and whole.
 """
 
 from __future__ import annotations
@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import onnx
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from serving.files import write_together
 from serving.manifest import (
     METADATA_KEY,
     Calibration,
     Manifest,
+    Precision,
     RecipeRecord,
     TrainingData,
     dump_manifest,
@@ -29,10 +31,11 @@ from training.card import CardFacts, render_card
 from training.data.image_set import Images, ImageSet
 from training.environment import library_versions, source_revision
 from training.evaluation import Evaluation, current_evaluation, evaluation_summary
-from training.files import write_together
+from training.graph_precision import TOLERANCES, precision_graph
 from training.graph_runner import GraphRunner
 from training.networks import network_name
 from training.onnx_graph import ExportError, network_graph, scorer_graph
+from training.precision_change import MAX_LOSS, measure_change
 from training.recipe import Recipe
 from training.run_folder import RunFolder, load_network
 from training.scorer import Scorer, build_scorer
@@ -41,7 +44,6 @@ from training.training_run import calibration_images, fitting_of
 __all__ = ["ExportError", "Exported", "export_run"]
 
 CHECKED_BATCHES = (1, 2, 7)
-TOLERANCE = 1e-4
 MODEL_FILE = "model.onnx"
 CARD_FILE = "README.md"
 
@@ -63,29 +65,40 @@ def export_run(
     *,
     data_root: Path | None = None,
     precision: str = "fp32",
+    max_loss: float = MAX_LOSS,
     with_network: Path | None = None,
     baseline: RunFolder | None = None,
 ) -> Exported:
     """Write the run's latest checkpoint as ``models/NAME/model.onnx`` with its card ``README.md``.
 
-    Images for calibration and the self-check come from ``data_root`` (default: where the run found its own).
+    Images come from ``data_root`` (default: where the run found its own): for calibration and the self-check and, with
+    ``precision`` 'fp16' or 'int8', to measure what that loses; more than ``max_loss`` of accuracy or AUROC is refused.
     ``with_network`` also writes the bare network (see ``network_graph``). ``baseline`` is an evaluated run of an
     equally trained network without rotations, whose figures the card sets beside this one's. Raises ExportError,
     DataError, RunError; files of an earlier export then stay as they were.
     """
-    _check_request(name, precision)
+    wanted = _check_request(name, precision)
     network, recipe = load_network(run)
     record, environment = run.training_record(), run.environment()
     evaluation = current_evaluation(run)
     beside = _baseline_evaluation(baseline, evaluation) if baseline else None
     scorer = build_scorer(network, recipe)
-    images, split = calibration_images(recipe, data_root or Path(environment["data_root"]))
+    root = data_root or Path(environment["data_root"])
+    images, split = calibration_images(recipe, root)
 
-    model = scorer_graph(scorer, recipe.data.size)
+    reference = scorer_graph(scorer, recipe.data.size)
+    model = precision_graph(reference, network, recipe, wanted, root)
     runner = GraphRunner(model.SerializeToString(), scorer.views)
-    difference = self_check(scorer, runner, _samples(images, max(CHECKED_BATCHES)))
+    difference = self_check(scorer, runner, _samples(images, max(CHECKED_BATCHES)), TOLERANCES[wanted])
     calibration = calibrate(runner, images, split, recipe.data.in_class)
-    manifest = _manifest(name, recipe, scorer, record, calibration, evaluation)
+    change = None
+    metrics = {} if evaluation is None else evaluation_summary(evaluation)
+    if wanted != "fp32":
+        before = GraphRunner(reference.SerializeToString(), scorer.views)
+        change = measure_change(wanted, before, runner, recipe, root, calibration, max_loss)
+        change.check()
+        metrics = change.metrics()
+    manifest = _manifest(name, recipe, scorer, record, calibration, wanted, metrics)
     entry = model.metadata_props.add()
     entry.key, entry.value = METADATA_KEY, dump_manifest(manifest)
     onnx.checker.check_model(model, full_check=True)
@@ -103,6 +116,7 @@ def export_run(
         evaluation=evaluation,
         baseline=beside,
         difference=difference,
+        change=change,
     )
     folder = models / name
     contents = {folder / MODEL_FILE: data, folder / CARD_FILE: render_card(facts).encode()}
@@ -112,10 +126,11 @@ def export_run(
     return Exported(folder / MODEL_FILE, digest, len(data), manifest)
 
 
-def self_check(scorer: Scorer, runner: GraphRunner, images: Images) -> float:
+def self_check(scorer: Scorer, runner: GraphRunner, images: Images, tolerance: float = TOLERANCES["fp32"]) -> float:
     """Run the first 1, 2 and 7 of ``images`` through graph and module: the largest |difference| / max(1, |value|).
 
-    Raises ExportError, naming output and batch, where it exceeds TOLERANCE or an output's name, type or shape differs.
+    Raises ExportError, naming output and batch, where it exceeds ``tolerance`` or is not finite, or an output's name,
+    type or shape differs.
     """
     largest = 0.0
     for batch in CHECKED_BATCHES:
@@ -130,10 +145,10 @@ def self_check(scorer: Scorer, runner: GraphRunner, images: Images) -> float:
                 raise ExportError(f"output {output!r} of a batch of {batch} is {found}, not float32 {value.shape}")
             relative = np.abs(given[output] - value) / np.maximum(1, np.abs(value))
             worst = float(np.max(relative)) if np.isfinite(relative).all() else float("inf")
-            if worst > TOLERANCE:
+            if worst > tolerance or worst == float("inf"):
                 raise ExportError(
                     f"output {output!r} of a batch of {batch} differs from PyTorch's by {worst:.2e}; "
-                    f"{TOLERANCE} is allowed"
+                    f"{tolerance} is allowed"
                 )
             largest = max(largest, worst)
     return largest
@@ -145,15 +160,17 @@ def _samples(images: ImageSet, count: int) -> Images:
     return np.ascontiguousarray(chosen.pixels.read(0, count))
 
 
-def _check_request(name: str, precision: str) -> None:
+def _check_request(name: str, precision: str) -> Precision:
     try:
         TypeAdapter(Manifest.model_fields["name"].rebuild_annotation()).validate_python(name)
     except ValidationError:
         raise ExportError(
             f"{name!r} cannot name a model: letters, digits, '.', '_' and '-', the first a letter or digit"
         ) from None
-    if precision != "fp32":
-        raise ExportError(f"precision {precision!r} is not available yet; export with --precision fp32")
+    for known in get_args(Precision):
+        if precision == known:
+            return known  # type: ignore[no-any-return]
+    raise ExportError(f"no precision {precision!r}; the precisions are {', '.join(get_args(Precision))}")
 
 
 def _baseline_evaluation(baseline: RunFolder, evaluation: Evaluation | None) -> Evaluation:
@@ -174,7 +191,8 @@ def _manifest(
     scorer: Scorer,
     record: dict[str, Any],
     calibration: Calibration,
-    evaluation: Evaluation | None,
+    precision: Precision,
+    metrics: dict[str, Any],
 ) -> Manifest:
     one_class = recipe.evaluation.score == "transformation"
     normal = recipe.data.in_class or f"all classes of {recipe.data.name}"
@@ -190,9 +208,9 @@ def _manifest(
         view_grid=None if scorer.grid is None else scorer.grid.spec(),
         recipe=RecipeRecord(name=recipe.name, scale=recipe.scale, settings=recipe.settings()),
         network=network_name(recipe.network),
-        precision="fp32",
+        precision=precision,
         training_data=TrainingData.model_validate(record["data"]),
-        metrics={} if evaluation is None else evaluation_summary(evaluation),
+        metrics=metrics,
         calibration=calibration,
         libraries=library_versions(),
         source_revision=source_revision(),

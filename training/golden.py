@@ -15,9 +15,9 @@ import numpy as np
 import typer
 from PIL import Image
 
+from serving.files import write_together
 from serving.graph import load_graph
 from training.export import ExportError
-from training.files import write_together
 from training.onnx_graph import network_graph
 from training.run_folder import RunFolder, load_network
 from training.training_run import load_split

@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from training.files import write_atomically
+from serving.files import write_atomically
 from training.networks import build_network
 from training.objectives.build import build_objective
 from training.recipe import Recipe

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import torch
 
+from serving.files import write_atomically
 from training.data.image_set import ImageSet
 from training.environment import is_first_process
-from training.files import write_atomically
 from training.recipe import Recipe
 from training.run_folder import RunError, RunFolder
 from training.trainer import make_fabric

@@ -39,7 +39,7 @@ def test_make_serve_answers_as_the_readme_says(tmp_path: Path) -> None:
     packages = json.loads(subprocess.check_output([python, "-m", "pip", "list", "--format", "json"], text=True))
     installed = {package["name"].lower() for package in packages}
     assert "bentoml" in installed
-    assert not installed & {"torch", "torchvision", "lightning-fabric", "onnx", "scikit-learn"}
+    assert not installed & {"torch", "torchvision", "lightning-fabric", "onnxscript", "scikit-learn"}
 
     curl = [line for line in block_after("Serve", "sh").splitlines() if not line.startswith("#")]
     assert curl[0] == "make serve"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.end_to_end.tiny_server import ENDPOINTS, EXAMPLES, HORSE, NOISE, Server, error_of
+from tests.end_to_end.tiny_server import BLACK, ENDPOINTS, EXAMPLES, HORSE, NOISE, WHITE, Server, error_of
 from tests.pictures import encoded
 
 pytestmark = pytest.mark.slow
@@ -107,10 +107,29 @@ def test_metrics_count_requests_by_endpoint_and_status(server: Server) -> None:
     server.post("/classify", HORSE)
     error_of(server.post("/classify", b"junk"), 415, "not_an_image")
     metrics = server.client.get("/metrics").text
+    values = dict(line.rsplit(" ", 1) for line in metrics.splitlines() if not line.startswith("#"))
     for status in (200, 415):
-        assert f'bentoml_service_request_total{{endpoint="/classify",http_response_code="{status}"' in metrics
-    assert 'http_response_code="500",runner_name="quarterturn"' in metrics  # counted from the start, and none
-    assert all(line.endswith(" 0.0") for line in metrics.splitlines() if "_total{" in line and '"500"' in line)
+        assert float(values[f'quarterturn_requests_total{{endpoint="/classify",status="{status}"}}']) >= 1
+    assert float(values['quarterturn_images_refused_total{code="not_an_image"}']) >= 1
+    assert float(values['quarterturn_batch_images_count{model="colours"}']) >= 1
+    assert float(values['quarterturn_request_duration_seconds_bucket{endpoint="/classify",le="60.0"}']) >= 2
+    assert not any('"500"' in name and float(value) for name, value in values.items() if "_total{" in name)
+
+
+def test_metrics_count_p_values_and_anomalies_of_each_model(server: Server) -> None:
+    def read() -> dict[str, float]:
+        lines = server.client.get("/metrics").text.splitlines()
+        return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[0] != "#")}
+
+    before = read()
+    server.results("/anomaly_score", BLACK, WHITE, model="colours")
+    after = read()
+    assert (
+        after['quarterturn_p_value_count{model="colours"}'] - before['quarterturn_p_value_count{model="colours"}'] == 2
+    )
+    name = 'quarterturn_anomalies_total{model="colours"}'
+    assert after[name] - before.get(name, 0.0) == 1
+    assert after["quarterturn_requests_in_flight"] == after['quarterturn_queued_images{model="colours"}'] == 0
 
 
 def test_the_document_is_openapi_with_endpoints_and_refusals(server: Server) -> None:

@@ -102,12 +102,14 @@ def test_a_gpu_that_must_be_there_and_is_not_stops_the_start(tmp_path: Path) -> 
     assert message.startswith("the device setting is cuda, but ")
 
 
-def _worker_ids(client: httpx.Client) -> set[int]:
-    return set(map(int, re.findall(r'timestamp_seconds\{[^}]*pid="(\d+)"', client.get("/metrics").text)))
+def _worker_ids(log: Path) -> set[int]:
+    """Return the processes whose access log names a scored request."""
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
+    return {line["process"] for line in lines if "POST /anomaly_score 200" in line["message"]}
 
 
-def _ask_until_both_workers_answered(url: str) -> set[int]:
-    """Send requests four at a time until two processes have counted some; return their process ids."""
+def _ask_until_both_workers_answered(url: str, log: Path) -> set[int]:
+    """Send requests four at a time until two processes have answered some; return their process ids."""
     deadline = time.monotonic() + 30
     wrong: list[int] = []
 
@@ -117,14 +119,13 @@ def _ask_until_both_workers_answered(url: str) -> set[int]:
             if status != 200:
                 wrong.append(status)
 
-    with httpx.Client(base_url=url, timeout=60) as client:
-        while len(workers := _worker_ids(client)) < 2:
-            assert time.monotonic() < deadline, f"only {workers} answered"
-            threads = [threading.Thread(target=ask) for _ in range(4)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
+    while len(workers := _worker_ids(log)) < 2:
+        assert time.monotonic() < deadline, f"only {workers} answered"
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     assert not wrong
     return workers
 
@@ -135,12 +136,13 @@ def test_two_workers_answer_and_sigterm_lets_them_finish(tmp_path: Path) -> None
     port = free_port()
     log = tmp_path / "log"
     environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics"), "QUARTERTURN_ALPHA": "0.001"}
+    environment |= {"QUARTERTURN_ACCESS_LOG": "true", "QUARTERTURN_LOG_FORMAT": "json"}
     options: dict[str, Any] = {"env": environment, "stderr": subprocess.STDOUT}
     with (
         log.open("w") as output,
         running(serve(tmp_path / "models", port, "--workers", "2"), port, stdout=output, **options) as process,
     ):
-        workers = _ask_until_both_workers_answered(f"http://localhost:{port}")
+        workers = _ask_until_both_workers_answered(f"http://localhost:{port}", log)
         assert len(workers) == 2
         assert process.pid not in workers
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
@@ -114,33 +115,47 @@ def test_malformed_bodies_do_not_disturb_the_next_request(server: Server) -> Non
     assert server.results("/classify", HORSE) == expected
 
 
-def begun_upload(server: Server) -> socket.socket:
-    """Send half of an upload and keep the connection open."""
+def begun_upload(server: Server, size: int) -> socket.socket:
+    """Send all but the end of an upload of so many bytes, and keep the connection open."""
     address = httpx.URL(server.url)
     connection = socket.create_connection((address.host, address.port or 80))
-    whole = body(part("images", HORSE, "horse.png"))
+    whole = body(part("images", b"a" * size, "horse.png"))
     head = f"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(whole)}\r\n\r\n"
-    connection.sendall(head.encode() + whole[: len(whole) // 2])
+    connection.sendall(head.encode() + whole[:-10])
     return connection
 
 
-def answer_once_free(server: Server) -> httpx.Response:
-    """Ask until the server is no longer full."""
+def held_bytes(server: Server) -> float:
+    lines = server.client.get("/metrics").text.splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("quarterturn_held_bytes"))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
-    while (answer := server.post("/classify", HORSE)).status_code == 503 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return answer
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
-def test_a_full_server_refuses_and_aborted_uploads_free_it(server: Server) -> None:
+def test_half_sent_uploads_take_no_place(server: Server) -> None:
+    with ExitStack() as uploads:
+        for _ in range(3 * LIMITS["in_flight"]):
+            uploads.enter_context(begun_upload(server, 1000))
+        assert server.post("/classify", HORSE).status_code == 200
+
+
+def test_a_server_holds_so_many_bytes_and_aborted_uploads_free_it(server: Server) -> None:
+    large = png(np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8))
+    assert 150_000 < len(large) < LIMITS["image_bytes"]
     for _ in range(2):
         with ExitStack() as uploads:
-            deadline = time.monotonic() + 20
-            while (refused := server.post("/classify", HORSE)).status_code == 200:
-                assert time.monotonic() < deadline, "half-sent uploads do not count"
-                uploads.enter_context(begun_upload(server))
-                time.sleep(0.05)
+            for _ in range(3):  # 2.85 MB, and 3 may be held
+                uploads.enter_context(begun_upload(server, 950_000))
+            wait_until(lambda: held_bytes(server) > 2_840_000)
+            refused = server.post("/classify", large)
             error_of(refused, 503, "busy")
             assert int(refused.headers["retry-after"]) >= 1
+            assert server.post("/classify", HORSE).status_code == 200  # for a small one there is room
             assert server.client.get("/livez").status_code == server.client.get("/readyz").status_code == 200
-        assert answer_once_free(server).status_code == 200
+        wait_until(lambda: held_bytes(server) == 0)
+        assert server.post("/classify", large).status_code == 200

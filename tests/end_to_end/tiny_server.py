@@ -26,6 +26,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 HORSE = (EXAMPLES / "horse.png").read_bytes()
 ENDPOINTS = ("/classify", "/anomaly_score")
 LIMITS = {"images": 12, "image_bytes": 300_000, "image_pixels": 1_000_000, "request_bytes": 1_000_000, "in_flight": 2}
+HELD_BYTES = 3_000_000
 
 
 @dataclass
@@ -59,6 +60,7 @@ def tiny_server(folder: Path) -> Iterator[Server]:
     environment = {
         **os.environ,
         **{f"QUARTERTURN_MAX_{name.upper()}": str(value) for name, value in LIMITS.items()},
+        "QUARTERTURN_MAX_HELD_BYTES": str(HELD_BYTES),
         "PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics"),
         "CUDA_VISIBLE_DEVICES": "",
     }

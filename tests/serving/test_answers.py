@@ -173,10 +173,21 @@ def test_a_score_that_is_no_number_is_an_alarm(classifier: Graph) -> None:
     assert (part["score"], part["p_value"], part["is_anomaly"]) == (None, 0.01, True)
 
 
+def test_the_public_manifest_holds_the_quantiles_of_the_calibration_scores(classifier: Graph) -> None:
+    quantiles = public_manifest(classifier)["calibration"]["quantiles"]
+    scores = classifier.calibration_scores
+    assert len(quantiles) == 101
+    assert quantiles == sorted(quantiles)
+    ends = (quantiles[0], quantiles[50], quantiles[100])
+    assert ends == pytest.approx((scores[0], float(np.median(scores)), scores[-1]), rel=1e-5)
+    shares = [(scores <= quantile).mean() for quantile in quantiles[1:]]
+    assert shares == pytest.approx(np.linspace(0.01, 1, 100).tolist(), abs=0.02)
+
+
 def test_the_public_manifest_says_what_a_user_needs_and_no_more(classifier: Graph) -> None:
     public = public_manifest(classifier)
     assert (public["name"], public["digest"], public["kind"]) == ("colours", classifier.digest, "classifier")
-    assert public["calibration"].keys() == {"n", "data", "split", "digest"}
+    assert public["calibration"].keys() == {"n", "data", "split", "digest", "quantiles"}
     assert public["recipe"] == {"name": "by-hand", "scale": "smoke"}
     assert not public.keys() & {"libraries", "source_revision", "schema_version"}
     json.dumps(public, allow_nan=False)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -9,11 +10,13 @@ from pathlib import Path
 import pytest
 import typer
 from PIL import Image
+from pyarrow import parquet
 from typer.testing import CliRunner
 
 from serving.cli import HOW_TO_GET_TRAINING, OFFLINE_COMMANDS, add_offline_commands, app
 from serving.launch import EXAMPLE_IMAGE, example_command
 from tests.graphs import solid, write_graph
+from tests.serving.image_folders import greys, save_greys
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +78,60 @@ def test_score_runs_the_models_named_at_the_alpha_given(tmp_path: Path, models: 
     assert runner.invoke(app, [*arguments, "--alpha", "1.5"]).exit_code == 2
 
 
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_score_writes_what_the_name_says(tmp_path: Path, models: Path, ending: str) -> None:
+    Image.fromarray(solid(255)).save(tmp_path / "white.png")
+    out = tmp_path / f"scores{ending}"
+    arguments = ["score", str(tmp_path / "white.png"), "--models", str(models), "--out", str(out)]
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    read = {
+        ".jsonl": lambda: [json.loads(line) for line in out.read_text().splitlines()],
+        ".parquet": lambda: parquet.read_table(out).to_pylist(),
+    }
+    assert [(row["model"], row["p_value"], row["is_anomaly"]) for row in read[ending]()] == [
+        ("colours", 0.01, True),
+        ("views", 0.01, True),
+    ]
+
+
+def test_score_that_is_interrupted_says_how_to_go_on(tmp_path: Path, models: Path) -> None:
+    """Ctrl-C as a terminal sends it, at the first rows that are kept; then the same command, to the end."""
+    save_greys(tmp_path / "photos", range(100))
+    code = (
+        "import os, signal, sys; from serving import cli, score_journal\n"
+        "flush = score_journal.Journal.flush\n"
+        "def interrupted(journal): flush(journal); os.kill(os.getpid(), signal.SIGINT)\n"
+        "score_journal.Journal.flush = interrupted\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "cli.main()\n"
+    )
+    arguments = ["score", str(tmp_path / "photos"), "--models", str(models), "--out", str(tmp_path / "scores.csv")]
+    stopped = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=120)
+    assert stopped.returncode == 130
+    assert stopped.stderr.splitlines()[-1] == "interrupted: the same command goes on from here"
+    assert "Traceback" not in stopped.stderr
+    done = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    assert "100 of 100 files scored, 8 of them by the interrupted run" in done.output
+
+
+def test_calibrate_writes_a_model_and_says_how_the_scores_differ(tmp_path: Path) -> None:
+    write_graph(tmp_path / "models", "colours")
+    photos = save_greys(tmp_path / "photos", greys(40, 150, 250))
+    (photos / "notes\n.txt").write_text("no image")
+    arguments = ("calibrate", "--model", "colours", "--images", photos, "--models", tmp_path / "models")
+    result = quarterturn(*arguments)
+    assert result.returncode == 0, result.stderr
+    assert "colours-calibrated/model.onnx: calibrated on 40 images; 1 left out" in result.stdout
+    assert "Not the same distribution, and strange to this network" in result.stdout
+    left_out, warning = result.stderr.splitlines()
+    assert left_out.startswith(f"left out: {photos}/notes\\n.txt: no image")
+    assert warning.startswith("warning: with 40 images the smallest p-value is 0.024")
+    assert (tmp_path / "models" / "colours-calibrated" / "README.md").is_file()
+    assert "is there already" in error_of(quarterturn(*arguments))
+    named = quarterturn(*arguments, "--name", "mine", "--force")
+    assert "models/mine/model.onnx: calibrated on 40 images" in named.stdout
+
+
 def test_models_lists_them_and_says_which_run_by_default(models: Path) -> None:
     result = CliRunner().invoke(app, ["models", "--models", str(models)], catch_exceptions=False)
     assert result.exit_code == 0
@@ -99,6 +156,8 @@ def test_what_the_user_got_wrong_is_said_in_one_line(tmp_path: Path, models: Pat
     Image.fromarray(solid(255)).save(image)
     message = error_of(quarterturn("score", image, "--models", models, "--model", "view", "--out", out))
     assert message == "unknown model 'view'; did you mean 'views'?"
+    message = error_of(quarterturn("score", image, "--models", models, "--out", tmp_path / "scores.txt"))
+    assert message == "'scores.txt' must end in .csv, .jsonl or .parquet, which says how rows are written"
     assert "QUARTERTURN_ALPHA" in error_of(quarterturn("models", QUARTERTURN_ALPHA="2"))
     assert not out.exists()
 
@@ -124,7 +183,7 @@ def test_offline_commands_without_torch_say_how_to_get_it(tmp_path: Path) -> Non
 def test_the_help_names_every_command() -> None:
     result = quarterturn("--help")
     assert result.returncode == 0
-    for name in ("serve", "score", "models", *OFFLINE_COMMANDS):
+    for name in ("serve", "score", "calibrate", "models", *OFFLINE_COMMANDS):
         assert name in result.stdout
 
 

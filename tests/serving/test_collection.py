@@ -77,10 +77,6 @@ def test_wrong_names(collection: Collection) -> None:
     assert wrong.value.status == 400
 
 
-def test_warm_runs_every_graph(collection: Collection) -> None:
-    collection.warm()
-
-
 def test_several_classifiers_need_a_default(tmp_path: Path) -> None:
     write_graph(tmp_path, "one")
     write_graph(tmp_path, "two", formula="msp")

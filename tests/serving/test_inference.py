@@ -9,7 +9,7 @@ from PIL import Image
 
 from serving.errors import ApiError
 from serving.graph import load_graph
-from serving.inference import chunk_size, fit_upload, run_graph
+from serving.inference import batch_sizes, chunk_size, fit_upload, run_graph
 from serving.manifest import Fitting
 from serving.uploads import Upload
 from tests.graphs import write_graph
@@ -71,9 +71,11 @@ def test_images_run_in_chunks_score_as_alone(tmp_path: Path, formula: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("formula", "size", "images"), [("transformation", 32, 16), ("kl_rotation", 32, 144), ("transformation", 512, 1)]
+    ("formula", "size", "images"),
+    [("transformation", 32, 4), ("kl_rotation", 32, 8), ("transformation", 48, 1), ("transformation", 512, 1)],
 )
 def test_a_chunk_is_bounded_by_the_pixels_of_its_views(tmp_path: Path, formula: str, size: int, images: int) -> None:
     options = {"calibration": [0.0]} if size > 32 else {}
     graph = load_graph(write_graph(tmp_path, "made", formula=formula, size=size, **options))
     assert chunk_size(graph) == images
+    assert batch_sizes(graph) == tuple(size for size in (1, 2, 4, 8) if size <= images)

@@ -1,18 +1,20 @@
 from __future__ import annotations
 
-import csv
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from serving.collection import Collection, load_collection
-from serving.scoring import COLUMNS, FILES_AT_A_TIME, Row, ScoringError, csv_rows, find_files, score_files
+from serving.graph import Graph, GraphError, load_graph
+from serving.scoring import FILES_PER_BATCH, Batch, ReadFile, Scorer, current_stamp, images_of_a_run
 from serving.settings import Settings
-from tests.graphs import solid, write_graph
+from tests.graphs import build_graph, solid, without_free_batch, write_graph
+from tests.serving.image_folders import save
 
 
 @pytest.fixture(scope="module")
@@ -20,39 +22,29 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("models")
     write_graph(folder, "colours")
     write_graph(folder, "views", formula="transformation")
+    write_graph(folder, "large", formula="transformation", in_class="cat", size=64, shorter_side=72)
     return Settings(models=folder, device="cpu", max_image_bytes=100_000, max_image_pixels=10_000)
 
 
 @pytest.fixture(scope="module")
-def collection(settings: Settings) -> Collection:
-    return load_collection(settings.models, settings)
+def scorer(settings: Settings) -> Scorer:
+    return Scorer.load(settings)
 
 
-def save(path: Path, value: int, size: int = 32) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(solid(value, size)).save(path)
-    return path
+def test_every_graph_gives_every_file_what_it_gives_it_alone(tmp_path: Path, settings: Settings) -> None:
+    files = [save(tmp_path / f"{index:03}.png", 2 * index, 32 + index % 3) for index in range(3 * FILES_PER_BATCH + 5)]
+    scorer = Scorer.load(settings, ["colours", "large"])
+    batches = list(scorer.score(files))
+    assert [file.path for batch in batches for file in batch.files] == files
+    assert [len(batch.files) for batch in batches] == [FILES_PER_BATCH] * 3 + [5]
+    for index, graph in enumerate(scorer.graphs):
+        together = np.concatenate([batch.outputs[index]["anomaly_score"] for batch in batches])
+        size = graph.manifest.fitting.size
+        alone = [graph.run(solid(2 * grey, size)[None])["anomaly_score"][0] for grey in range(len(files))]
+        assert together == pytest.approx(alone, rel=1e-5)
 
 
-def rows_of(files: list[Path], collection: Collection, settings: Settings, alpha: float = 0.05) -> list[list[Row]]:
-    return list(score_files(files, collection.default.graphs, settings, alpha, threads=2))
-
-
-def test_a_row_for_each_file_and_model(tmp_path: Path, collection: Collection, settings: Settings) -> None:
-    files = [save(tmp_path / "black.png", 0), save(tmp_path / "white.jpg", 255)]
-    (black, black_views), (white, white_views) = rows_of(files, collection, settings)
-    classifier, one_class = collection.default.graphs
-    probabilities = classifier.run(solid(0)[None])["probabilities"][0]
-    assert (black.path, black.model, black.label) == (str(files[0]), "colours", "cat")
-    assert np.float32(black.probability) == probabilities.max()
-    assert np.float32(white.score) == classifier.run(solid(255)[None])["anomaly_score"][0]
-    assert (white.p_value, white.is_anomaly, black.is_anomaly) == ("0.01", "true", "false")
-    assert (white_views.model, white_views.label, white_views.probability) == ("views", "", "")
-    assert np.float32(black_views.score) == one_class.run(solid(0)[None])["anomaly_score"][0]
-    assert not any(row.error for row in (black, black_views, white, white_views))
-
-
-def test_a_bad_file_keeps_its_rows_with_the_reason(tmp_path: Path, collection: Collection, settings: Settings) -> None:
+def test_a_bad_file_has_a_reason_and_the_others_their_outputs(tmp_path: Path, scorer: Scorer) -> None:
     good = save(tmp_path / "good.png", 0)
     text = tmp_path / "notes.txt"
     text.write_text("no image")
@@ -66,84 +58,125 @@ def test_a_bad_file_keeps_its_rows_with_the_reason(tmp_path: Path, collection: C
     gone.symlink_to(tmp_path / "nowhere")
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    bad = [text, cut, large, heavy, gone, pipe]
-    first, *reported, last = rows_of([good, *bad, good], collection, settings)
-    assert first == last
-    for path, rows in zip(bad, reported, strict=True):
-        assert [row.model for row in rows] == ["colours", "views"]
-        for row in rows:
-            assert row == Row(str(path), row.model, error=row.error)
-            assert row.error
+    bad = {
+        text: "no image of a format taken here",
+        cut: "will not decode",
+        large: "an image may have 10000 pixels",
+        heavy: "the file has 100001 bytes; an image may have 100000",
+        gone: "cannot be read: No such file",
+        pipe: "no regular file",
+        tmp_path: "a folder that cannot be listed",
+    }
+    files = [file for batch in scorer.score([good, *bad, good]) for file in batch.files]
+    assert [file.path for file in files] == [good, *bad, good]
+    assert (files[0].error, files[-1].error) == (None, None)
+    for file, reason in zip(files[1:-1], bad.values(), strict=True):
+        assert file.image is None
+        assert reason in (file.error or "")
+    (batch,) = scorer.score([*bad])
+    assert batch.outputs == []
 
 
-def test_more_files_than_are_read_at_a_time_come_out_in_order(
-    tmp_path: Path, collection: Collection, settings: Settings
-) -> None:
-    files = [save(tmp_path / f"{index:03}.png", index) for index in range(FILES_AT_A_TIME + 3)]
-    rows = rows_of(files, collection, settings)
-    assert [of_file[0].path for of_file in rows] == [str(path) for path in files]
-    scores = [float(of_file[1].score) for of_file in rows]
-    assert scores == sorted(scores)
+def test_stamps_are_those_of_the_files(tmp_path: Path, scorer: Scorer) -> None:
+    path = save(tmp_path / "a.png", 0)
+    (batch,) = scorer.score([path, tmp_path / "nowhere"])
+    assert [file.stamp for file in batch.files] == [(path.stat().st_size, path.stat().st_mtime_ns), None]
+    assert [current_stamp(file.path) for file in batch.files] == [file.stamp for file in batch.files]
 
 
-def test_alpha_decides_what_is_an_anomaly(tmp_path: Path, collection: Collection, settings: Settings) -> None:
-    files = [save(tmp_path / "grey.png", 150)]
-    p_value = float(rows_of(files, collection, settings)[0][0].p_value)
-    assert rows_of(files, collection, settings, alpha=p_value + 1e-6)[0][0].is_anomaly == "true"
-    assert rows_of(files, collection, settings, alpha=p_value - 1e-6)[0][0].is_anomaly == "false"
+def test_only_so_many_files_are_taken_ahead_of_those_that_are_done(tmp_path: Path, scorer: Scorer) -> None:
+    path = save(tmp_path / "a.png", 0)
+    taken = 0
+
+    def files() -> Iterator[Path]:
+        nonlocal taken
+        for _ in range(100_000):
+            taken += 1
+            yield path
+
+    batches = scorer.score(files())
+    most_ahead = 0
+    for done in range(1, 30):
+        next(batches)
+        most_ahead = max(most_ahead, taken - done * FILES_PER_BATCH)
+    batches.close()
+    assert most_ahead < 16 * FILES_PER_BATCH * scorer.runs
+    assert taken < 1_000 * scorer.runs
 
 
-def test_files_are_found_below_folders_sorted_and_once(tmp_path: Path) -> None:
-    for name in ("b/2.png", "b/1.png", "a.png", ".hidden/x.png", "b/.x.png", "c/scores.csv"):
-        save(tmp_path / name, 0) if name.endswith("png") else (tmp_path / "c").mkdir()
-    for name in ("scores.csv", "scores.csv.part"):
-        (tmp_path / "c" / name).write_text("old")
-    expected = [tmp_path / name for name in ("a.png", "b/1.png", "b/2.png")]
-    assert find_files([tmp_path], exclude=tmp_path / "c/../c/scores.csv") == expected
-    assert find_files([tmp_path / "b/2.png", tmp_path / "b"]) == [expected[2], expected[1]]
-    assert find_files([tmp_path / "b/.x.png"]) == [tmp_path / "b/.x.png"]
+class Turnstile:
+    """A graph's session that lets runs through only once ``needed`` of them have come together."""
+
+    def __init__(self, session: Any, needed: int) -> None:
+        self._session = session
+        self._barrier = threading.Barrier(needed, timeout=60)
+
+    def run(self, *arguments: Any) -> Any:
+        self._barrier.wait()
+        return self._session.run(*arguments)
 
 
-def test_a_path_that_is_not_there_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ScoringError, match=r"nowhere: no such file or folder"):
-        find_files([tmp_path / "nowhere"])
-    with pytest.raises(ScoringError, match="no files in"):
-        find_files([tmp_path])
+def test_runs_go_side_by_side(tmp_path: Path, settings: Settings) -> None:
+    """Each run waits for the other: with one at a time neither would ever end."""
+    (graph,) = Scorer.load(settings, ["colours"]).graphs
+    waiting = Graph(**{**vars(graph), "session": Turnstile(graph.session, 2)})
+    files = [save(tmp_path / f"{index}.png", index) for index in range(4 * FILES_PER_BATCH)]
+    batches: list[Batch] = list(Scorer([waiting], settings, runs=2).score(files))
+    assert len(batches) == 4
 
 
-def test_the_table_is_there_only_once_it_is_whole(tmp_path: Path) -> None:
-    out = tmp_path / "scores.csv"
-    out.write_text("of an earlier run")
+def test_files_are_decoded_while_the_graph_runs(tmp_path: Path, settings: Settings) -> None:
+    """The first run ends only after the last file of the next batch is decoded."""
+    (graph,) = Scorer.load(settings, ["colours"]).graphs
+    files = [save(tmp_path / f"{index}.png", index) for index in range(2 * FILES_PER_BATCH)]
+    decoded = threading.Event()
 
-    def rows_until_interrupted() -> Iterator[Row]:
-        yield Row("a.png", "colours")
-        raise KeyboardInterrupt
+    class Watched(Scorer):
+        def _read(self, path: Path) -> ReadFile:
+            file = super()._read(path)
+            if path == files[-1]:
+                decoded.set()
+            return file
 
-    with pytest.raises(KeyboardInterrupt), csv_rows(out) as append:
-        append(rows_until_interrupted())
-    assert out.read_text() == "of an earlier run"
-    awkward = 'a "b", c\n.png'
-    with csv_rows(out) as append:
-        append([Row(awkward, "colours", error="x")])
-    with out.open(newline="") as stream:
-        header, row = csv.reader(stream)
-    assert (
-        tuple(header) == COLUMNS == ("path", "model", "label", "probability", "score", "p_value", "is_anomaly", "error")
-    )
-    assert row == [awkward, "colours", "", "", "", "", "", "x"]
-    assert [path.name for path in tmp_path.iterdir()] == ["scores.csv"]
+    class Waiting:
+        def run(self, *arguments: Any) -> Any:
+            assert decoded.wait(60)
+            return graph.session.run(*arguments)
 
-
-def test_a_table_that_cannot_be_written_is_a_clear_error(tmp_path: Path) -> None:
-    with (
-        pytest.raises(ScoringError, match=r"cannot write .*scores\.csv: No such file"),
-        csv_rows(tmp_path / "no/scores.csv"),
-    ):
-        raise AssertionError("unreachable")
+    waiting = Graph(**{**vars(graph), "session": Waiting()})
+    assert len(list(Watched([waiting], settings, runs=1).score(files))) == 2
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_full_disk_is_a_clear_error(tmp_path: Path) -> None:
-    (tmp_path / "scores.csv.part").symlink_to("/dev/full")
-    with pytest.raises(ScoringError, match="No space left"), csv_rows(tmp_path / "scores.csv") as append:
-        append([Row("a.png", "colours")])
+def test_a_run_that_fails_ends_the_scoring(tmp_path: Path) -> None:
+    path = tmp_path / "views" / "model.onnx"
+    path.parent.mkdir()
+    path.write_bytes(without_free_batch(build_graph("views", formula="transformation")).SerializeToString())
+    scorer = Scorer([load_graph(path)], Settings(models=tmp_path, device="cpu"), runs=1)
+    with pytest.raises(GraphError, match="a run failed"):
+        list(scorer.score([save(tmp_path / "a.png", 0)]))
+
+
+def test_a_graph_that_loads_but_does_not_run_is_refused_before_any_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "views" / "model.onnx"
+    path.parent.mkdir()
+    path.write_bytes(without_free_batch(build_graph("views", formula="transformation")).SerializeToString())
+    with pytest.raises(GraphError, match="loads, but does not run"):
+        Scorer.load(Settings(models=tmp_path, device="cpu"))
+
+
+def test_runs_and_threads_are_as_the_settings_say(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.scoring.available_cores", lambda: 6)
+    assert Scorer.load(settings).runs == 6
+    assert Scorer.load(settings.model_copy(update={"threads": 2})).runs == 3
+    assert Scorer.load(settings.model_copy(update={"threads": 2, "runs": 5})).runs == 5
+
+
+def test_large_images_take_fewer_runs_of_more_threads(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.scoring.available_cores", lambda: 4)
+    pixels_of_a_run = 36 * 64**2
+    monkeypatch.setattr("serving.scoring.VIEW_PIXELS_AT_A_TIME", 2 * pixels_of_a_run)
+    scorer = Scorer.load(settings, ["large", "colours"])
+    assert scorer.runs == 2
+    threads = [graph.session.get_session_options().intra_op_num_threads for graph in scorer.graphs]
+    assert threads == [2, 2]
+    assert [images_of_a_run(graph) for graph in scorer.graphs] == [FILES_PER_BATCH, 1]

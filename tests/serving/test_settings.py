@@ -33,6 +33,7 @@ def test_every_variable_is_read() -> None:
         "QUARTERTURN_DEFAULT_CLASSIFIER": "a",
         "QUARTERTURN_ONE_CLASS": "b, c,",
         "QUARTERTURN_DEVICE": "cpu",
+        "QUARTERTURN_GPU": "1",
         "QUARTERTURN_THREADS": "3",
         "QUARTERTURN_ALPHA": "0.01",
         "QUARTERTURN_MAX_IMAGES": "4",
@@ -40,6 +41,15 @@ def test_every_variable_is_read() -> None:
         "QUARTERTURN_MAX_IMAGE_PIXELS": "2000",
         "QUARTERTURN_MAX_REQUEST_BYTES": "3000",
         "QUARTERTURN_MAX_IN_FLIGHT": "5",
+        "QUARTERTURN_MAX_HELD_BYTES": "6000",
+        "QUARTERTURN_MAX_REQUEST_SECONDS": "1.5",
+        "QUARTERTURN_RUNS": "2",
+        "QUARTERTURN_BATCH_WAIT_MS": "0.5",
+        "QUARTERTURN_API_KEY": "secret-key",
+        "QUARTERTURN_CORS_ORIGINS": "https://a.example, https://b.example",
+        "QUARTERTURN_LOCK_FILE": "models.lock",
+        "QUARTERTURN_ACCESS_LOG": "true",
+        "QUARTERTURN_LOG_FORMAT": "json",
     }
     settings = Settings.from_environment(environment)
     assert settings.model_dump() == {
@@ -47,6 +57,7 @@ def test_every_variable_is_read() -> None:
         "default_classifier": "a",
         "one_class": ("b", "c"),
         "device": "cpu",
+        "gpu": 1,
         "threads": 3,
         "alpha": 0.01,
         "max_images": 4,
@@ -54,6 +65,15 @@ def test_every_variable_is_read() -> None:
         "max_image_pixels": 2000,
         "max_request_bytes": 3000,
         "max_in_flight": 5,
+        "max_held_bytes": 6000,
+        "max_request_seconds": 1.5,
+        "runs": 2,
+        "batch_wait_ms": 0.5,
+        "api_key": "secret-key",
+        "cors_origins": ("https://a.example", "https://b.example"),
+        "lock_file": Path("models.lock"),
+        "access_log": True,
+        "log_format": "json",
     }
     assert set(environment) == {variable(field) for field in Settings.model_fields}
     assert Settings.from_environment(settings.to_environment()) == settings
@@ -109,3 +129,11 @@ def test_table_has_a_described_row_for_every_setting() -> None:
         assert default
         assert meaning.endswith(".")
     assert str(Path(__file__).parents[2]) not in settings_table()
+
+
+@pytest.mark.parametrize("key", ["short", "with space", "ключ-ключ"])
+def test_a_bad_api_key_is_refused_and_not_shown(key: str) -> None:
+    with pytest.raises(SettingsError, match="QUARTERTURN_API_KEY") as caught:
+        Settings.from_environment({"QUARTERTURN_API_KEY": key})
+    assert key not in str(caught.value)
+    assert "secret-key" not in repr(Settings(api_key="secret-key"))

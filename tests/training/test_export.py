@@ -16,12 +16,14 @@ from serving.manifest import METADATA_KEY, parse_manifest
 from tests.reference_scores import recompute_scores
 from tests.training.runs import make_data_root, make_run
 from training.data.noise import gaussian
-from training.export import TOLERANCE, Exported, ExportError, export_run, self_check
+from training.export import Exported, ExportError, export_run, self_check
+from training.graph_precision import TOLERANCES
 from training.graph_runner import GraphRunner
 from training.run_folder import RunFolder, load_network
 from training.scorer import build_scorer
 from training.training_run import calibration_images, load_split
 
+TOLERANCE = TOLERANCES["fp32"]
 EVALUATION = 'evaluation.ood=["gaussian"]'
 
 
@@ -163,12 +165,6 @@ def test_a_graph_with_other_outputs_is_refused(classifier: Shipped, horse: Shipp
     runner = GraphRunner(horse.exported.path.read_bytes(), 36, "cpu")
     with pytest.raises(ExportError, match="where the module gives"):
         self_check(build_scorer(*load_network(classifier.run)), runner, gaussian(7, 32, 0))
-
-
-@pytest.mark.parametrize("precision", ["fp16", "int8"])
-def test_other_precisions_are_refused(classifier: Shipped, tmp_path: Path, precision: str) -> None:
-    with pytest.raises(ExportError, match=f"precision '{precision}' is not available yet"):
-        export_run(classifier.run, "x", tmp_path, precision=precision)
 
 
 @pytest.mark.parametrize("name", ["../up", ".hidden", "", "two words"])

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.files import write_together
 from serving.manifest import Fitting
 from serving.providers import available_cores
 from training.corruptions.catalog import CORRUPTIONS, SEVERITIES
@@ -27,7 +28,6 @@ from training.data.draws import generator
 from training.data.image_set import DataError, Images, ImageSet
 from training.data.sources import load_images
 from training.data.splits import share_of_each_class
-from training.files import write_together
 from training.progress import note, progress_bar
 
 NAME = "cifar10-c"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from training.files import write_together
+from serving.files import write_together
 from training.recipe import Scale
 from training.report.collect import collect
 from training.report.document import Drawing, build_document

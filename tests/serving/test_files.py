@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from training.files import write_atomically, write_together
+from serving.files import write_atomically, write_together
 
 # A limit on the size of files stands in for a full disk: writing past it fails in the same place, with OSError.
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from training.files import write_together
+from serving.files import write_together
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))

@@ -1,0 +1,205 @@
+"""What `quarterturn score` reaches of raw ONNX Runtime: images per second, from files to rows, against the graph alone.
+
+Raw is `graph.run` on batches decoded beforehand, in its best form on this machine: of several batch sizes, one run at a
+time in all cores' threads, or one single-threaded run a core. Scoring finds, reads and decodes the files, runs the
+graph and writes a CSV file. Both take the same images, and alternate; the ratio of each round is taken. With small PNG
+files it should be 0.9 or more. A large image takes longer to decode than a small graph takes to run: `possible` is the
+ratio that the cores would reach if they decoded and ran the graph and lost nothing in between. `CPU` is the processor
+time an image costs raw, divided by what it costs to score: of the two ratios the one that holds on a busy machine.
+
+    python -m benchmarks.score [--seconds 5] [--rounds 5] [--model NAME]... [--kind png]...
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.conditions import conditions
+from benchmarks.service.pictures import MEGAPIXEL, jpeg, png, textured
+from serving.graph import Graph, load_graph
+from serving.images import read_image
+from serving.providers import CPU, available_cores
+from serving.score_table import score_table
+from serving.scoring import Scorer
+from serving.settings import Settings, default_models_folder
+
+MODELS = ("cifar10-rotations", "cifar10-transformations")
+KINDS = {"png": "32 x 32 PNG", "jpeg": "1-megapixel JPEG"}
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+GPU_BATCHES = (16, 64, 256, 1024)
+DISTINCT = 64  # different pictures; the files repeat them
+TRIAL_SECONDS = 0.7
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One way to run a graph: ``runs`` at a time, each of ``batch`` images in ``threads`` threads."""
+
+    batch: int
+    runs: int
+    threads: int
+
+    def __str__(self) -> str:
+        return f"batch {self.batch}, {self.runs} x {self.threads}"
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Images per second of one model and kind of image, as medians; the ratios of each round, of speed and CPU time."""
+
+    plan: Plan
+    raw: float
+    score: float
+    decoding: float
+    ratios: list[float]
+    cpu_ratios: list[float]
+
+    @property
+    def possible(self) -> float:
+        """The ratio of cores that decode and run the graph with nothing lost between."""
+        return 1 / (1 + self.raw / self.decoding)
+
+
+def pictures(kind: str) -> list[bytes]:
+    """Return DISTINCT image files of a kind of KINDS."""
+    if kind == "png":
+        return [png(textured(32, 32, seed)) for seed in range(DISTINCT)]
+    return [jpeg(textured(*MEGAPIXEL, seed)) for seed in range(DISTINCT)]
+
+
+def plans(provider: str) -> list[Plan]:
+    """Return the ways to run a graph raw: on a CPU one run in all cores' threads, or one a core; on a GPU 1 or 2."""
+    if provider != CPU:
+        return [Plan(batch, runs, 1) for batch in GPU_BATCHES for runs in (1, 2)]
+    cores = available_cores()
+    together = [Plan(batch, 1, cores) for batch in BATCHES]
+    return together + ([Plan(batch, cores, 1) for batch in BATCHES] if cores > 1 else [])
+
+
+class Stopwatch:
+    """Measures from its making: images per second, and seconds of processor time an image."""
+
+    def __init__(self) -> None:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+
+    def stop(self, images: int) -> tuple[float, float]:
+        """Return both for so many images."""
+        return images / (time.perf_counter() - self._wall), (time.process_time() - self._cpu) / images
+
+
+def raw_speed(graph: Graph, images: NDArray[np.uint8], plan: Plan, seconds: float) -> tuple[float, float]:
+    """Time ``graph.run`` on batches of ``images``, again and again for so many seconds; see ``Stopwatch``."""
+    repeated = np.resize(images, (max(len(images), plan.batch), *images.shape[1:]))
+    batches = [repeated[start : start + plan.batch] for start in range(0, len(images), plan.batch)]
+    batches = [batch for batch in batches if len(batch) == plan.batch]
+    watch, began = Stopwatch(), time.perf_counter()
+
+    def run(start: int) -> int:
+        done = 0
+        while time.perf_counter() < began + seconds:
+            graph.run(batches[(start + done) % len(batches)])
+            done += 1
+        return done
+
+    with ThreadPoolExecutor(plan.runs) as pool:
+        done = sum(pool.map(run, range(plan.runs)))
+    return watch.stop(done * plan.batch)
+
+
+def score_speed(scorer: Scorer, folder: Path) -> tuple[float, float]:
+    """Time the way from the files of ``folder`` to a CSV file; see ``Stopwatch``."""
+    with tempfile.TemporaryDirectory() as out:
+        watch = Stopwatch()
+        summary = score_table([folder], Path(out) / "scores.csv", scorer, 0.05, progress=lambda done, total: None)
+        measured = watch.stop(summary.files)
+    assert summary.bad == 0
+    return measured
+
+
+def decoding_speed(data: Sequence[bytes], graph: Graph, seconds: float) -> float:
+    """Return images per second of decoding and fitting alone, in a thread a core."""
+    began = time.perf_counter()
+
+    def run(start: int) -> int:
+        done = 0
+        while time.perf_counter() < began + seconds:
+            read_image(data[(start + done) % len(data)], graph.manifest.fitting)
+            done += 1
+        return done
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        return sum(pool.map(run, range(available_cores()))) / (time.perf_counter() - began)
+
+
+def measure(models: Path, model: str, kind: str, seconds: float, rounds: int) -> Figures:
+    """Alternate raw and scoring, each of about so many seconds, after a short trial of every plan."""
+    data = pictures(kind)
+    scorer = Scorer.load(Settings(models=models), [model])
+    (graph,) = scorer.graphs
+    images = np.stack([read_image(file, graph.manifest.fitting) for file in data])
+    provider = "auto" if graph.provider != CPU else "cpu"
+    loaded = cache(lambda threads: load_graph(graph.path, provider, threads))
+    trials = {plan: raw_speed(loaded(plan.threads), images, plan, TRIAL_SECONDS)[0] for plan in plans(graph.provider)}
+    plan = max(trials, key=lambda tried: trials[tried])
+    decoding = decoding_speed(data, graph, TRIAL_SECONDS)
+    count = max(DISTINCT, round(seconds / (1 / trials[plan] + 1 / decoding)))
+    raw, score, decoded = [], [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for index in range(count):
+            (Path(folder) / f"{index:06}.{kind}").write_bytes(data[index % len(data)])
+        for _ in range(rounds):
+            raw.append(raw_speed(loaded(plan.threads), images, plan, seconds))
+            score.append(score_speed(scorer, Path(folder)))
+            decoded.append(decoding_speed(data, graph, TRIAL_SECONDS))
+    return Figures(
+        plan,
+        raw=statistics.median(speed for speed, _ in raw),
+        score=statistics.median(speed for speed, _ in score),
+        decoding=statistics.median(decoded),
+        ratios=[one / other for (one, _), (other, _) in zip(score, raw, strict=True)],
+        cpu_ratios=[other / one for (_, one), (_, other) in zip(score, raw, strict=True)],
+    )
+
+
+def spread(values: Sequence[float]) -> str:
+    """Return the median, and from where to where the values lie."""
+    return f"{statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def main() -> None:
+    """Measure what the arguments name, and print a table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--models", type=Path, default=default_models_folder())
+    parser.add_argument("--model", action="append", help="repeatable")
+    parser.add_argument("--kind", action="append", choices=KINDS, help="repeatable")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each contestant in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    for name, value in conditions(["python", "-m", "benchmarks.score"]).items():
+        print(f"{name}: {value}")
+    print(f"\n{given.rounds} rounds of about {given.seconds:g} s, alternating; medians of images per second\n")
+    print("| model | image | best raw plan | raw | score | score / raw (min to max) | CPU (min to max) | possible |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for model in given.model or MODELS:
+        for kind in given.kind or KINDS:
+            found = measure(given.models, model, kind, given.seconds, given.rounds)
+            print(
+                f"| {model} | {KINDS[kind]} | {found.plan} | {found.raw:.0f} | {found.score:.0f} "
+                f"| {spread(found.ratios)} | {spread(found.cpu_ratios)} | {found.possible:.2f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

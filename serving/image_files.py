@@ -1,0 +1,77 @@
+"""Image files: those that a command line names, and those below the folders it names, always in the same order.
+
+They are looked for anew at each iteration and none is kept, so that a folder of any size takes no memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+
+class FilesError(ValueError):
+    """Paths of which one is not there, or that hold no file."""
+
+
+class ImageFiles:
+    """The files named and all files below the folders named, each once.
+
+    Sorted by name, the files of a folder before those of the folders in it. Hidden files and folders below a named
+    folder are left out, and so are the ``exclude`` files; links to folders are not followed. A folder that cannot be
+    listed comes itself. Whether a file is an image shows only when it is read.
+    """
+
+    def __init__(self, paths: Sequence[Path], exclude: Sequence[Path] = ()) -> None:
+        """Raises FilesError for a path that is not there."""
+        for path in paths:
+            if not path.exists():
+                raise FilesError(f"{printable(path)}: no such file or folder")
+        self.paths = tuple(dict.fromkeys(paths))
+        self._excluded_names = {path.name for path in exclude}
+        self._excluded = {path.resolve() for path in exclude}
+        named = set(self.paths)
+        self._overlap = any(named.intersection(path.parents) for path in self.paths)
+
+    def __iter__(self) -> Iterator[Path]:
+        if not self._overlap:
+            yield from self._found()
+            return
+        seen: set[Path] = set()  # only where a path lies below another one is there anything to find twice
+        for path in self._found():
+            if path not in seen:
+                seen.add(path)
+                yield path
+
+    def count(self) -> int:
+        """Return how many files there are now. Raises FilesError where there is none."""
+        count = sum(1 for _ in self)
+        if count == 0:
+            raise FilesError(f"no files in {', '.join(map(printable, self.paths))}")
+        return count
+
+    def _found(self) -> Iterator[Path]:
+        for path in self.paths:
+            for file in _files_below(path) if path.is_dir() else (path,):
+                if file.name not in self._excluded_names or file.resolve() not in self._excluded:
+                    yield file
+
+
+def printable(path: Path | str) -> str:
+    """Return a path for a person to read: one line, every character printable, the others as escapes like ``\\n``."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in str(path)
+    )
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    unlisted: list[Path] = []
+    for directory, subfolders, names in os.walk(folder, onerror=lambda error: unlisted.append(Path(error.filename))):
+        yield from unlisted
+        unlisted.clear()
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                yield Path(directory) / name
+    yield from unlisted

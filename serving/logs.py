@@ -1,0 +1,78 @@
+"""Logs: every line of the server's log is one record, as text or as a JSON object, whatever a client put into it.
+
+Text that came from outside can hold line ends and terminal codes; they are written as escapes, so that no client forges
+a line of its own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+
+from serving.request_log import request_id
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# BentoML's, uvicorn's and this project's own.
+_LOGGERS = ("", "bentoml", "uvicorn", "serving")
+
+
+def set_up_logs(log_format: str) -> None:
+    """Give every handler of this process's loggers a formatter of one line a record; the project logs from INFO on.
+
+    With ``log_format`` "json" all of them write through one handler to standard output.
+    """
+    logging.getLogger("serving").setLevel(logging.INFO)
+    if log_format == "json":
+        handler = logging.StreamHandler(sys.stdout)
+        handler.setFormatter(JsonFormatter())
+        for name in _LOGGERS:
+            logger = logging.getLogger(name)
+            logger.handlers = [handler] if not name else []
+            logger.propagate = True
+        return
+    for name in _LOGGERS:
+        for handler_of_logger in logging.getLogger(name).handlers:
+            formatter = handler_of_logger.formatter or logging.Formatter()
+            if not isinstance(formatter, SafeFormatter):
+                handler_of_logger.setFormatter(SafeFormatter(formatter))
+
+
+class SafeFormatter(logging.Formatter):
+    """Formats as another formatter does, with the control characters of a record's message escaped."""
+
+    def __init__(self, inner: logging.Formatter) -> None:
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as text: its message in one line, then a traceback where there is one."""
+        safe = logging.makeLogRecord(record.__dict__)
+        safe.msg, safe.args = escaped(record.getMessage()), None
+        return self._inner.format(safe)
+
+
+class JsonFormatter(logging.Formatter):
+    """Formats a record as a JSON object: time, level, logger, process, message; request_id and traceback if any."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the object in one line."""
+        fields: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "process": record.process,
+            "message": record.getMessage(),
+        }
+        if (number := request_id.get()) is not None:
+            fields["request_id"] = number
+        if record.exc_info:
+            fields["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+def escaped(text: str) -> str:
+    """Return the text with control characters and line ends as escapes."""
+    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

@@ -1,0 +1,95 @@
+"""Metrics: what ``GET /metrics`` counts of this service, beside what BentoML counts (docs/metrics.md).
+
+With several workers Prometheus's client adds theirs up through files (its multiprocess mode), which BentoML sets up
+before a worker starts: so metrics are made at their first use and not on import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from prometheus_client import Counter, Gauge, Histogram
+
+SECONDS = (
+    0.001,
+    0.002,
+    0.003,
+    0.005,
+    0.0075,
+    0.01,
+    0.015,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+)
+P_VALUES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+class Metrics:
+    """The metrics of one process, registered with Prometheus's client."""
+
+    requests: Counter
+    seconds: Histogram
+    in_flight: Gauge
+    held_bytes: Gauge
+    queued_images: Gauge
+    batch_images: Histogram
+    images_decoded: Counter
+    images_refused: Counter
+    anomalies: Counter
+    p_values: Histogram
+    reloads: Counter
+
+    def __init__(self) -> None:
+        from prometheus_client import Counter, Gauge, Histogram
+
+        def name(rest: str) -> str:
+            return f"quarterturn_{rest}"
+
+        self.requests = Counter(name("requests"), "Requests by address and HTTP status", ["endpoint", "status"])
+        self.seconds = Histogram(
+            name("request_duration_seconds"), "From a request's headers to its answer", ["endpoint"], buckets=SECONDS
+        )
+        self.in_flight = Gauge(
+            name("requests_in_flight"), "Requests that are read or worked on", multiprocess_mode="livesum"
+        )
+        self.held_bytes = Gauge(
+            name("held_bytes"), "Bytes of requests that are read or worked on", multiprocess_mode="livesum"
+        )
+        self.queued_images = Gauge(
+            name("queued_images"), "Images that wait for their model", ["model"], multiprocess_mode="livesum"
+        )
+        self.batch_images = Histogram(
+            name("batch_images"), "Images in one run of a model", ["model"], buckets=(1, 2, 4, 8, 16, 32, 64)
+        )
+        self.images_decoded = Counter(name("images_decoded"), "Uploaded images that were decoded")
+        self.images_refused = Counter(name("images_refused"), "Uploaded images that were refused, by code", ["code"])
+        self.anomalies = Counter(name("anomalies"), "Images with a p-value at or below their alpha", ["model"])
+        self.p_values = Histogram(name("p_value"), "p-values of scored images", ["model"], buckets=P_VALUES)
+        self.reloads = Counter(name("model_reloads"), "Reloads of the models folder", ["outcome"])
+
+    def observe_scores(self, model: str, parts: Sequence[Mapping[str, Any]]) -> None:
+        """Count what one model said of some images: the p-value of each, and whether it is an anomaly."""
+        p_values = self.p_values.labels(model)
+        for part in parts:
+            p_values.observe(part["p_value"])
+        flagged = sum(part["is_anomaly"] for part in parts)
+        if flagged:
+            self.anomalies.labels(model).inc(flagged)
+
+
+@cache
+def metrics() -> Metrics:
+    """Return this process's metrics, made at the first call."""
+    return Metrics()

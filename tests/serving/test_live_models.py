@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serving.graph import Graph
+from serving.inference import batch_sizes
+from serving.live_models import LiveModels
+from serving.settings import Settings
+from tests.graphs import build_graph, solid, write_graph
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[LiveModels]:
+    write_graph(tmp_path, "colours")
+    write_graph(tmp_path, "views", formula="transformation")
+    models = LiveModels(Settings(models=tmp_path, device="cpu"))
+    yield models
+    models.close()
+
+
+def replace(models: Path, name: str, content: bytes) -> None:
+    path = models / name / "model.onnx"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+
+
+def test_every_batch_size_of_every_graph_has_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[tuple[str, int]] = []
+    run = Graph.run
+    monkeypatch.setattr(Graph, "run", lambda graph, images: ran.append((graph.name, len(images))) or run(graph, images))
+    write_graph(tmp_path, "colours")
+    write_graph(tmp_path, "views", formula="transformation")
+    live = LiveModels(Settings(models=tmp_path))
+    graphs = live.current.collection.graphs
+    live.close()
+    assert {graph.name: {size for name, size in ran if name == graph.name} for graph in graphs} == {
+        graph.name: set(batch_sizes(graph)) for graph in graphs
+    }
+
+
+def test_a_changed_and_a_new_graph_take_over(
+    live: LiveModels, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = live.current
+    replace(tmp_path, "colours", build_graph("colours", classes=["x", "y", "z"]).SerializeToString())
+    write_graph(tmp_path, "third", formula="transformation", in_class="cat")
+    (tmp_path / "views" / "model.onnx").unlink()
+    with caplog.at_level(logging.INFO):
+        assert asyncio.run(live.reload())
+    assert live.current.collection.names == ("colours", "third")
+    assert live.current.collection.classifier().manifest.classes == ["x", "y", "z"]
+    assert "new: colours (sha256:" in caplog.text
+    assert "gone: views" in caplog.text
+    # A request that began before goes on with what it began with.
+    old = asyncio.run(before.runs["views"].run([solid(0)]))
+    assert old["anomaly_score"].shape == (1,)
+    assert before.collection.classifier().manifest.classes == ["cat", "dog", "frog"]
+
+
+def test_what_did_not_change_is_not_loaded_again(live: LiveModels, tmp_path: Path) -> None:
+    before = live.current
+    write_graph(tmp_path, "third", formula="transformation", in_class="cat")
+    assert asyncio.run(live.reload())
+    for name in ("colours", "views"):
+        assert live.current.runs[name] is before.runs[name]
+        assert live.current.collection.get(name) is before.collection.get(name)
+
+
+@pytest.mark.parametrize("content", [b"junk", b""])
+def test_a_bad_graph_changes_nothing(
+    live: LiveModels, tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = live.current
+    replace(tmp_path, "colours", content)
+    write_graph(tmp_path, "third", formula="transformation")
+    with caplog.at_level(logging.ERROR):
+        assert not asyncio.run(live.reload())
+    assert live.current is before
+    assert str(tmp_path / "colours" / "model.onnx") in caplog.text
+    replace(tmp_path, "colours", build_graph("colours").SerializeToString())
+    assert asyncio.run(live.reload())
+    assert "third" in live.current.collection.names
+
+
+def test_a_second_classifier_without_a_default_changes_nothing(live: LiveModels, tmp_path: Path) -> None:
+    write_graph(tmp_path, "second", formula="msp")
+    assert not asyncio.run(live.reload())
+    assert live.current.collection.names == ("colours", "views")

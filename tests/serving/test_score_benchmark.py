@@ -1,0 +1,53 @@
+"""The benchmark of `quarterturn score` runs and prints its table; the figures themselves need an idle machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from benchmarks import score
+from serving.images import read_image
+from serving.manifest import Fitting
+from serving.providers import CPU, CUDA
+from tests.graphs import write_graph
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"DISTINCT": 4, "BATCHES": (1, 8), "TRIAL_SECONDS": 0.02}.items():
+        monkeypatch.setattr(score, name, value)
+
+
+def test_the_table_has_a_row_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_graph(tmp_path, "colours")
+    options = ["--models", str(tmp_path), "--model", "colours", "--kind", "png", "--seconds", "0.05", "--rounds", "3"]
+    monkeypatch.setattr("sys.argv", ["score", *options])
+    score.main()
+    *_, row = capsys.readouterr().out.splitlines()
+    model, image, plan, raw, scored, ratio, cpu, possible = row.strip("| ").split(" | ")
+    assert (model, image) == ("colours", "32 x 32 PNG")
+    assert re.fullmatch(r"batch [18], \d+ x \d+", plan)
+    assert float(raw) > 0
+    assert float(scored) > 0
+    for spread in (ratio, cpu):
+        middle, least, most = map(float, re.findall(r"[\d.]+", spread))
+        assert least <= middle <= most
+    assert 0 < float(possible) < 1
+
+
+def test_there_is_a_plan_for_every_batch_and_way_to_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score, "available_cores", lambda: 6)
+    assert {str(plan) for plan in score.plans(CPU)} == {
+        f"batch {batch}, {way}" for batch in (1, 8) for way in ("1 x 6", "6 x 1")
+    }
+    assert {plan.runs for plan in score.plans(CUDA)} == {1, 2}
+
+
+def test_pictures_are_what_their_kind_says() -> None:
+    assert read_image(score.pictures("png")[0], Fitting(size=32, shorter_side=32)).std() > 10
+    files = score.pictures("png")
+    assert len(set(files)) == len(files) == 4

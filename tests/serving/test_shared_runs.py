@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from serving.graph import Graph, load_graph
+from serving.inference import batch_sizes
+from serving.shared_runs import Outputs, RunSlots, SharedRuns
+from tests.graphs import solid, write_graph
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    return load_graph(write_graph(tmp_path_factory.mktemp("models")), threads=1)
+
+
+class Runs:
+    """Shared runs of a graph whose every run waits for the gate; the batch sizes that ran."""
+
+    def __init__(self, graph: Graph, monkeypatch: pytest.MonkeyPatch, slots: int = 1, wait: float = 0.0) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.sizes: list[int] = []
+        self.queue: list[int] = []
+        run = Graph.run
+
+        def run_after_gate(graph: Graph, images: NDArray[np.uint8]) -> Outputs:
+            assert self.gate.wait(30)
+            if (images == 13).all(axis=(1, 2, 3)).any():
+                raise MemoryError("the device is full")
+            return run(graph, images)
+
+        monkeypatch.setattr(Graph, "run", run_after_gate)
+        self.slots = RunSlots(slots)
+        self.shared = SharedRuns(graph, self.slots, wait=wait, batch=self.sizes.append, queue=self.queue.append)
+
+    def all_at_once(self, *requests: list[int]) -> list[Outputs | BaseException]:
+        """Send requests of solid images while the gate is closed, then open it; the outcome of each."""
+
+        async def send() -> list[Outputs | BaseException]:
+            self.gate.clear()
+            tasks = [asyncio.ensure_future(self.shared.run([solid(grey) for grey in greys])) for greys in requests]
+            await asyncio.sleep(0)
+            self.gate.set()
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+        return asyncio.run(send())
+
+
+def expected(graph: Graph, greys: list[int]) -> NDArray[np.float32]:
+    return np.concatenate([graph.run(solid(grey)[None])["anomaly_score"] for grey in greys])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.integers(14, 255), min_size=1, max_size=19), min_size=1, max_size=12), st.integers(1, 3))
+def test_every_request_gets_its_own_outputs_in_warmed_batches(
+    graph: Graph, requests: list[list[int]], slots: int
+) -> None:
+    wanted = [expected(graph, greys) for greys in requests]
+    with pytest.MonkeyPatch.context() as patch:
+        runs = Runs(graph, patch, slots)
+        outcomes = runs.all_at_once(*requests)
+        runs.slots.close()
+    for outcome, scores in zip(outcomes, wanted, strict=True):
+        assert isinstance(outcome, dict)
+        np.testing.assert_allclose(outcome["anomaly_score"], scores, rtol=1e-5, atol=1e-6)
+        assert {len(values) for values in outcome.values()} == {len(scores)}
+    assert set(runs.sizes) <= set(batch_sizes(graph))
+    assert sum(runs.sizes) == sum(map(len, requests))
+    assert runs.shared.waiting == runs.queue[-1] == 0
+
+
+def test_what_waits_for_a_slot_shares_the_next_run(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs(graph, monkeypatch)
+    runs.all_at_once(*[[grey] for grey in range(20, 31)])
+    assert runs.sizes == [1, 8, 2]
+
+
+def test_a_large_request_lets_others_in_between(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs(graph, monkeypatch)
+    finished: list[str] = []
+
+    async def send(name: str, count: int) -> None:
+        await runs.shared.run([solid(40)] * count)
+        finished.append(name)
+
+    async def both() -> None:
+        await asyncio.gather(send("large", 64), send("small", 1))
+
+    asyncio.run(both())
+    assert finished == ["small", "large"]
+    assert max(runs.sizes) == batch_sizes(graph)[-1] == 8
+
+
+def test_a_run_that_fails_fails_its_own_request_alone(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs(graph, monkeypatch)
+    first, good, bad, other = runs.all_at_once([20], [21], [13], [22, 23])
+    assert isinstance(bad, MemoryError)
+    assert isinstance(first, dict)
+    for outcome, greys in ((good, [21]), (other, [22, 23])):
+        assert isinstance(outcome, dict)
+        np.testing.assert_allclose(outcome["anomaly_score"], expected(graph, greys), rtol=1e-5)
+    after = asyncio.run(runs.shared.run([solid(50)]))
+    np.testing.assert_allclose(after["anomaly_score"], expected(graph, [50]), rtol=1e-5)
+
+
+def test_a_request_that_is_given_up_is_not_run(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs(graph, monkeypatch)
+
+    async def give_up() -> None:
+        runs.gate.clear()
+        running = asyncio.ensure_future(runs.shared.run([solid(20)]))
+        given_up = asyncio.ensure_future(runs.shared.run([solid(21)] * 8))
+        kept = asyncio.ensure_future(runs.shared.run([solid(22)]))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        running.cancel()
+        await asyncio.sleep(0)
+        runs.gate.set()
+        await kept
+
+    asyncio.run(give_up())
+    assert runs.sizes == [1, 1]
+    assert runs.shared.waiting == 0
+
+
+def test_a_wait_for_more_is_bounded_and_ends_when_the_batch_is_full(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Runs(graph, monkeypatch, wait=0.2)
+
+    async def timed(work: Coroutine[Any, Any, Any]) -> float:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        await work
+        return loop.time() - started
+
+    async def together(*counts: int) -> None:
+        await asyncio.gather(*(runs.shared.run([solid(20)] * count) for count in counts))
+
+    assert asyncio.run(timed(together(1, 1))) >= 0.2
+    assert runs.sizes == [2]
+    assert asyncio.run(timed(together(4, 4))) < 0.2
+    assert runs.sizes == [2, 8]
+
+
+def test_graphs_take_turns(tmp_path: Path, graph: Graph) -> None:
+    order: list[str] = []
+    slots = RunSlots(1)
+    other = load_graph(write_graph(tmp_path, "views", formula="transformation"), threads=1)
+    one = SharedRuns(graph, slots, batch=lambda _: order.append("one"))
+    two = SharedRuns(other, slots, batch=lambda _: order.append("two"))
+
+    async def both() -> None:
+        await asyncio.gather(one.run([solid(9)] * 24), two.run([solid(9)] * 8))
+
+    asyncio.run(both())
+    assert order == ["one", "two", "one", "two", "one"]
+
+
+def test_a_run_that_is_alone_is_wide(tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = load_graph(write_graph(tmp_path), threads=2)
+    runs = Runs(graph, monkeypatch, slots=2)
+    runs.shared = SharedRuns(graph, runs.slots, wide=wide)
+    used: list[Graph] = []
+    run = Graph.run
+    monkeypatch.setattr(Graph, "run", lambda graph, images: used.append(graph) or run(graph, images))
+    runs.all_at_once([20], [21])
+    runs.all_at_once([22])
+    assert used == [wide, graph, wide]
