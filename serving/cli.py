@@ -66,7 +66,7 @@ def score(
     """
     from serving.answers import alpha_warnings
     from serving.image_files import printable
-    from serving.progress import progress_bar
+    from serving.progress import progress_of
     from serving.score_formats import writer_for
     from serving.score_table import score_table
     from serving.scoring import Scorer
@@ -82,7 +82,7 @@ def score(
         for warning in alpha_warnings([graph], alpha):
             typer.echo(f"warning: {warning}", err=True)
     try:
-        with progress_bar("scoring") as progress:
+        with progress_of("scoring") as progress:
             summary = score_table(paths, out, scorer, alpha, restart=restart, progress=progress)
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on from here", err=True)
@@ -106,13 +106,13 @@ def calibrate(
 
     Prints how the old and the new scores differ.
     """
-    from serving.progress import progress_bar
+    from serving.progress import progress_of
     from serving.recalibration import recalibrate
     from serving.recalibration_report import report, warnings
 
     settings = _settings(models)
     name = name or f"{model}-calibrated"
-    with progress_bar("scoring") as progress:
+    with progress_of("scoring") as progress:
         done = recalibrate(model, images, name, settings, force=force, progress=progress)
     for line in warnings(done):
         typer.echo(line, err=True)

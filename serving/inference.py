@@ -14,10 +14,10 @@ from serving.manifest import Fitting
 from serving.providers import CPU, CUDA
 from serving.uploads import Upload
 
-# Pixels of all views together that go through a network in one run: 4 images of 36 views at 32 x 32 on a CPU, where
-# more takes memory and is no faster (docs/performance.md), and 64 on a GPU.
-MAX_VIEW_PIXELS = {CPU: 4 * 36 * 32 * 32, CUDA: 64 * 36 * 32 * 32}
-MAX_IMAGES = {CPU: 8, CUDA: 64}
+# Pixels of all views together that go through a network in one run: of one image of 36 views at 32 x 32 on a CPU, where
+# more takes memory and is no faster (docs/performance.md), and of 64 on a GPU.
+MAX_VIEW_PIXELS = {CPU: 36 * 32 * 32, CUDA: 64 * 36 * 32 * 32}
+MAX_IMAGES = {CPU: 4, CUDA: 64}
 
 # One image at the size of each graph: uint8 [size, size, 3].
 Fitted = Mapping[Fitting, NDArray[np.uint8]]

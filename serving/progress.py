@@ -1,4 +1,4 @@
-"""Progress of a command over many files: a bar on standard error, where that is a terminal."""
+"""Progress bars on standard error, for everything that takes longer than a moment; drawn where that is a terminal."""
 
 from __future__ import annotations
 
@@ -9,11 +9,26 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-@contextmanager
-def progress_bar(description: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar until the block ends; yields the function that sets how many of how many files are done."""
+def progress_bar(*columns: str) -> Progress:
+    """Return a progress bar with a description, a bar, a count, the time left, and ``columns`` (rich markup).
+
+    It draws nothing where standard error is not a terminal.
+    """
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        *(TextColumn(column) for column in columns),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+@contextmanager
+def progress_of(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar until the block ends; yields the function that is told how many of how many are done."""
+    with progress_bar() as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -95,7 +95,7 @@ def recalibrate(
     scores = np.frombuffer(scored.scores, np.float32)
     manifest = _manifest(graph, new_name, _calibration(scores, folder, graph, scored.pixels.hexdigest()))
     data = _with_manifest(graph, manifest)
-    _check_outputs(graph, data, new_name, scored.samples)
+    check_outputs(graph, data, new_name, scored.samples)
     facts = RecalibrationFacts(
         manifest=manifest,
         size=len(data),
@@ -183,8 +183,11 @@ def _with_manifest(graph: Graph, manifest: Manifest) -> bytes:
     return serialised
 
 
-def _check_outputs(graph: Graph, data: bytes, name: str, samples: Sequence[NDArray[np.uint8]]) -> None:
-    """Load what is to be written as a server would, and compare its outputs with the old graph's, bit for bit."""
+def check_outputs(graph: Graph, data: bytes, name: str, samples: Sequence[NDArray[np.uint8]]) -> None:
+    """Load what is to be written as a server would, and compare its outputs with the old graph's, bit for bit.
+
+    ``samples`` are at least one image, run in batches of CHECKED_BATCHES. Raises RecalibrationError.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / GRAPH_FILE
         path.write_bytes(data)

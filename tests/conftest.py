@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -41,4 +42,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    _close_metrics()
     shutil.rmtree(config.stash[_HOME], ignore_errors=True)
+
+
+def _close_metrics() -> None:
+    """Close the files of Prometheus's multiprocess mode, which its client leaves to the garbage collector."""
+    from prometheus_client.mmap_dict import MmapedDict
+
+    for value in gc.get_objects():
+        if isinstance(value, MmapedDict):
+            value.close()

@@ -6,26 +6,12 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from serving.progress import progress_bar
+
+__all__ = ["note", "progress_bar", "track"]
 
 T = TypeVar("T")
-
-
-def progress_bar(*columns: str) -> Progress:
-    """Return a progress bar with a description, a bar, a count, the time left, and ``columns`` (rich markup).
-
-    It draws nothing where standard error is not a terminal.
-    """
-    console = Console(stderr=True)
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        *(TextColumn(column) for column in columns),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:

@@ -103,9 +103,9 @@ def test_a_run_survives_its_file(tmp_path: Path) -> None:
 
 def test_the_page_takes_every_part_once() -> None:
     results = run()
-    page = "Before\n<!-- measured: bars -->\nold\n<!-- end -->\nbetween\n<!-- measured: table --><!-- end -->\nafter\n"
+    page = "Before\n<!-- measured: bars -->\noutdated\n<!-- end -->\nbetween\n<!-- measured: table --><!-- end -->\nafter\n"
     filled = fill(page, results)
-    assert "old" not in filled
+    assert "outdated" not in filled
     assert "| (b) Quarterturn | defaults | 850 | 0.85 |" in filled
     assert "| light classifier, 16 connections: requests/s over (d) LitServe | > 1.00 | 1.00 | NO |" in filled
     assert filled.startswith("Before\n<!-- measured: bars -->\n")

@@ -72,10 +72,10 @@ def test_images_run_in_chunks_score_as_alone(tmp_path: Path, formula: str) -> No
 
 @pytest.mark.parametrize(
     ("formula", "size", "images"),
-    [("transformation", 32, 4), ("kl_rotation", 32, 8), ("transformation", 48, 1), ("transformation", 512, 1)],
+    [("transformation", 32, 1), ("kl_rotation", 32, 4), ("msp", 48, 4), ("transformation", 512, 1)],
 )
 def test_a_chunk_is_bounded_by_the_pixels_of_its_views(tmp_path: Path, formula: str, size: int, images: int) -> None:
     options = {"calibration": [0.0]} if size > 32 else {}
     graph = load_graph(write_graph(tmp_path, "made", formula=formula, size=size, **options))
     assert chunk_size(graph) == images
-    assert batch_sizes(graph) == tuple(size for size in (1, 2, 4, 8) if size <= images)
+    assert batch_sizes(graph) == tuple(size for size in (1, 2, 4) if size <= images)

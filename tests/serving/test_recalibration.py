@@ -14,7 +14,7 @@ from serving.collection import load_collection
 from serving.errors import UnknownModelError
 from serving.graph import Graph, load_graph
 from serving.image_files import FilesError
-from serving.recalibration import Recalibrated, RecalibrationError, recalibrate
+from serving.recalibration import Recalibrated, RecalibrationError, check_outputs, recalibrate
 from serving.settings import Settings
 from tests.graphs import build_graph, solid, write_graph
 from tests.serving.image_folders import greys, save, save_greys
@@ -191,6 +191,19 @@ def test_scores_that_are_not_finite_are_refused(tmp_path: Path, settings: Settin
     folder = save_greys(tmp_path / "whites", [255] * 3 + [0] * 30)
     with pytest.raises(RecalibrationError, match="3 of 33 scores are not finite"):
         run(folder, settings)
+
+
+def test_another_network_or_name_is_not_taken_for_the_old_one(settings: Settings) -> None:
+    graph, samples = old_graph(settings), [solid(40), solid([0, 90, 200])]
+    model = build_graph("colours")
+    check_outputs(graph, model.SerializeToString(), "colours", samples)
+    with pytest.raises(RecalibrationError, match="came out as 'colours', not 'mine'"):
+        check_outputs(graph, model.SerializeToString(), "mine", samples)
+    [slope] = [value for value in model.graph.initializer if value.name == "slope"]
+    changed = np.nextafter(np.float32(-5), np.float32(0))
+    slope.CopyFrom(onnx.numpy_helper.from_array(np.array(changed, np.float32), "slope"))
+    with pytest.raises(RecalibrationError, match="differs from the old one's"):
+        check_outputs(graph, model.SerializeToString(), "colours", samples)
 
 
 def test_a_graph_that_changes_meanwhile_is_refused(photos: Path, settings: Settings) -> None:

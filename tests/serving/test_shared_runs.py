@@ -82,7 +82,7 @@ def test_every_request_gets_its_own_outputs_in_warmed_batches(
 def test_what_waits_for_a_slot_shares_the_next_run(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = Runs(graph, monkeypatch)
     runs.all_at_once(*[[grey] for grey in range(20, 31)])
-    assert runs.sizes == [1, 8, 2]
+    assert runs.sizes == [1, 4, 4, 2]
 
 
 def test_a_large_request_lets_others_in_between(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +98,7 @@ def test_a_large_request_lets_others_in_between(graph: Graph, monkeypatch: pytes
 
     asyncio.run(both())
     assert finished == ["small", "large"]
-    assert max(runs.sizes) == batch_sizes(graph)[-1] == 8
+    assert max(runs.sizes) == batch_sizes(graph)[-1] == 4
 
 
 def test_a_run_that_fails_fails_its_own_request_alone(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,8 +149,8 @@ def test_a_wait_for_more_is_bounded_and_ends_when_the_batch_is_full(
 
     assert asyncio.run(timed(together(1, 1))) >= 0.2
     assert runs.sizes == [2]
-    assert asyncio.run(timed(together(4, 4))) < 0.2
-    assert runs.sizes == [2, 8]
+    assert asyncio.run(timed(together(2, 2))) < 0.2
+    assert runs.sizes == [2, 4]
 
 
 def test_graphs_take_turns(tmp_path: Path, graph: Graph) -> None:
@@ -161,7 +161,7 @@ def test_graphs_take_turns(tmp_path: Path, graph: Graph) -> None:
     two = SharedRuns(other, slots, batch=lambda _: order.append("two"))
 
     async def both() -> None:
-        await asyncio.gather(one.run([solid(9)] * 24), two.run([solid(9)] * 8))
+        await asyncio.gather(one.run([solid(9)] * 12), two.run([solid(9)] * 2))
 
     asyncio.run(both())
     assert order == ["one", "two", "one", "two", "one"]
