@@ -12,14 +12,17 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 from serving.providers import CUDA, open_session
 from training.evaluation import evaluate_run
+from training.graph_precision import TOLERANCES, precision_graph
 from training.graph_runner import GraphRunner
 from training.onnx_graph import scorer_graph
 from training.recipe import Recipe
@@ -27,6 +30,8 @@ from training.recipe_files import all_recipes, load_recipe
 from training.run_folder import RunFolder, load_network
 from training.scorer import build_scorer
 from training.training_run import load_split, train_recipe
+
+FloatArray = NDArray[np.float32]
 
 NO_GPU = 3
 TOLERANCE = 2e-3  # relative, of float32 convolutions in another order
@@ -89,20 +94,28 @@ def check(recipe: Recipe, root: Path, folder: Path) -> str:
     assert "CUDA" in evaluation["conditions"]["device"], "it was evaluated on the CPU"
     network, _ = load_network(run)
     scorer = build_scorer(network, recipe)
-    graph = scorer_graph(scorer, recipe.data.size).SerializeToString()
-    assert open_session(graph, "cuda").get_providers()[0] == CUDA
+    model = scorer_graph(scorer, recipe.data.size)
+    half = precision_graph(model, network, recipe, "fp16", root).SerializeToString()
+    graph = model.SerializeToString()
     images = load_split(recipe, root, "test")
-    began = time.monotonic()
-    on_gpu = GraphRunner(graph, scorer.views, "cuda").score(images, "scoring on the GPU")
-    seconds = time.monotonic() - began
     on_cpu = GraphRunner(graph, scorer.views, "cpu").score(images, "scoring on the CPU")
-    difference = max(
-        float(np.max(np.abs(on_gpu[name] - on_cpu[name]) / np.maximum(1, np.abs(on_cpu[name])))) for name in on_cpu
-    )
-    assert difference <= TOLERANCE, f"the graph differs by {difference:.1e} between GPU and CPU"
-    trained, scored = outcome.views / outcome.seconds, len(images) * scorer.views / seconds
-    return (
-        f"{trained:.0f} views/s trained, {scored:.0f} scored (start included), GPU within {difference:.1e} of the CPU"
+    measured = [f"{outcome.views / outcome.seconds:.0f} views/s trained"]
+    for name, made, tolerance in (("fp32", graph, TOLERANCE), ("fp16", half, TOLERANCES["fp16"])):
+        assert open_session(made, "cuda").get_providers()[0] == CUDA
+        began = time.monotonic()
+        on_gpu = GraphRunner(made, scorer.views, "cuda").score(images, f"scoring on the GPU, {name}")
+        speed = len(images) * scorer.views / (time.monotonic() - began)
+        difference = largest_difference(on_gpu, on_cpu)
+        assert difference <= tolerance, f"the {name} graph on the GPU is {difference:.1e} off the CPU's"
+        measured.append(f"{speed:.0f} scored in {name} (start included; within {difference:.1e} of the CPU)")
+    return ", ".join(measured)
+
+
+def largest_difference(given: Mapping[str, FloatArray], reference: Mapping[str, FloatArray]) -> float:
+    """Return the largest |difference| / max(1, |reference|) of all outputs."""
+    return max(
+        float(np.max(np.abs(given[name] - values) / np.maximum(1, np.abs(values))))
+        for name, values in reference.items()
     )
 
 

@@ -22,9 +22,9 @@ CONTESTANTS = {
 
 @dataclass(frozen=True)
 class Interpreters:
-    """Python of the environment that serves (ours, BentoML), and of the one with FastAPI, uvloop and LitServe.
+    """Python of the environment that serves (ours, BentoML), and of the one with FastAPI and LitServe.
 
-    They are two, because uvicorn takes uvloop wherever it is installed: the service must be measured as it installs.
+    They are two, so that the service is measured as it installs: uvicorn takes what it finds.
     """
 
     service: Path

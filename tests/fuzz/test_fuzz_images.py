@@ -11,7 +11,7 @@ from tests.fuzz import memory
 from tests.fuzz.images import MAX_PIXELS, damaged_image, judge, pillow_as_served, seeds
 from tests.fuzz.mutations import parts_of, repaired
 
-FILES = 2500
+FILES = 5000
 # Sixteen bytes a pixel and the file itself are far less.
 MOST_BYTES = 32 * MAX_PIXELS + 32 * 2**20
 
