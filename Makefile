@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PORT ?= 3000
 
-.PHONY: serve test check bench bench-feed bench-score soak gpu-check bento clean help
+.PHONY: serve test check bench bench-feed bench-score soak fuzz gpu-check bento clean help
 
 help:
 	@echo "make serve   set up .venv-serve (no torch) and serve models/ on port $(PORT)"
@@ -12,6 +12,7 @@ help:
 	@echo "make bench-feed   training feed against bare forward and backward"
 	@echo "make bench-score   \`quarterturn score\` against raw ONNX Runtime"
 	@echo "make soak    five minutes of good, bad, huge, slow and aborted requests; status 1 if anything is not right"
+	@echo "make fuzz    $(SECONDS) seconds of damaged images and requests, with fresh seeds; status 1 at the first fault"
 	@echo "make gpu-check   train, export and score on this machine's GPU; status 3 if there is none"
 	@echo "make bento   build the Bento"
 
@@ -38,6 +39,11 @@ bench-score: .venv-serve/ready
 
 soak: .venv-serve/ready
 	.venv-serve/bin/python -m benchmarks.soak $(SOAK)
+
+# Guided by coverage where atheris is: .venv/bin/pip install --editable '.[fuzz]'
+SECONDS = 600
+fuzz: .venv/ready
+	.venv/bin/python -m tests.fuzz --seconds $(SECONDS)
 
 gpu-check: .venv/ready
 	.venv/bin/python -m benchmarks.gpu_check

@@ -10,8 +10,8 @@ import bentoml
 from bentoml._internal.service.openapi.specification import OpenAPISpecification, PathItem
 from starlette.middleware.cors import CORSMiddleware
 
+from serving import openapi
 from serving.api_keys import ApiKey
-from serving.document import ErrorAnswer, refusal_responses
 from serving.error_shape import ErrorShape
 from serving.request_log import RequestLog
 from serving.settings import Settings
@@ -19,13 +19,6 @@ from serving.shortcut import Shortcut
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
-
-DESCRIPTION = """What is in an image, and is it like anything the models were trained on?
-
-Every refusal has the form `{"error": {"code", "message", "image"?, "filename"?}}`. A higher score is more anomalous; a
-p-value says what share of unseen normal images scores at least as high.
-"""
-_REF = "#/components/schemas/{model}"
 
 
 class ApiService(bentoml.Service[Any]):  # type: ignore[misc]
@@ -50,21 +43,13 @@ class ApiService(bentoml.Service[Any]):  # type: ignore[misc]
 
     @property
     def openapi_spec(self) -> OpenAPISpecification:
-        """Return BentoML's OpenAPI document with the refusals of this API, and with GET /models."""
+        """Return the OpenAPI document of this API, in the frame that BentoML serves and stores."""
         spec: Any = super().openapi_spec
-        schema = ErrorAnswer.model_json_schema(ref_template=_REF)
-        schemas = spec.components["schemas"]
-        schemas |= schema.pop("$defs") | {"ErrorAnswer": schema}
-        for method in self.apis.values():
-            post = spec.paths[method.route].post
-            post["responses"] = {200: post["responses"][200], **refusal_responses()}
-        spec.paths["/models"] = PathItem(
-            get={
-                "summary": "The models that are loaded, which of them run by default, and what each manifest says.",
-                "operationId": f"{self.name}__models",
-                "responses": {200: {"description": "default, and models", "content": {"application/json": {}}}},
-            }
+        result: OpenAPISpecification = attrs.evolve(
+            spec,
+            openapi=openapi.VERSION,
+            info=attrs.evolve(spec.info, description=openapi.DESCRIPTION, contact=None),
+            components=openapi.components(),
+            paths={path: PathItem(**operations) for path, operations in openapi.paths(self.name).items()},
         )
-        info = attrs.evolve(spec.info, description=DESCRIPTION, contact=None)
-        result: OpenAPISpecification = attrs.evolve(spec, info=info)
         return result

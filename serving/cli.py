@@ -65,11 +65,11 @@ def score(
     The same command goes on where an interrupted one stopped, from the file OUT.part.
     """
     from serving.answers import alpha_warnings
-    from serving.image_files import printable
     from serving.progress import progress_of
-    from serving.score_formats import writer_for
-    from serving.score_table import score_table
-    from serving.scoring import Scorer
+    from serving.score.formats import writer_for
+    from serving.score.image_files import printable
+    from serving.score.pipeline import Scorer
+    from serving.score.table import score_table
 
     settings = _settings(models)
     if alpha is None:
@@ -107,8 +107,8 @@ def calibrate(
     Prints how the old and the new scores differ.
     """
     from serving.progress import progress_of
-    from serving.recalibration import recalibrate
-    from serving.recalibration_report import report, warnings
+    from serving.recalibrate.new_graph import recalibrate
+    from serving.recalibrate.report import report, warnings
 
     settings = _settings(models)
     name = name or f"{model}-calibrated"

@@ -155,6 +155,8 @@ def _file(index: int, image: Image) -> tuple[str, bytes]:
     if isinstance(image, str | os.PathLike):
         path = Path(image)
         return path.name, path.read_bytes()
+    if not hasattr(image, "read"):
+        raise TypeError(f"an image is a path, bytes or a file opened for reading bytes, not {type(image).__name__}")
     name = getattr(image, "name", None)
     return Path(name).name if isinstance(name, str) else f"image-{index}", image.read()
 

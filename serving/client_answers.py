@@ -4,8 +4,6 @@ Higher scores are more anomalous; p-values are in (0, 1], and a low one is anoma
 where the model gave none that is finite.
 """
 
-from __future__ import annotations
-
 from typing import Any, Generic, Literal, NotRequired, TypedDict, TypeVar, final
 
 ResultT = TypeVar("ResultT")
@@ -101,7 +99,7 @@ class OneClassScore(TypedDict):
 
 @final
 class AnomalyResult(TypedDict):
-    """One image: the verdict of all models that ran, the classifier's part (None if none ran), the one-class models'."""
+    """One image: the verdict of all models that ran, what the classifier says (None if none ran), and the others."""
 
     is_anomaly: bool
     kl_rotation: ClassifierScore | None

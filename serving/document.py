@@ -13,21 +13,12 @@ import bentoml
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
+from serving.manifest import Fitting, Kind, Precision, ScoreFormula, TrainingData, ViewGridSpec
+
 _IMAGES = "PNG, JPEG, WebP, BMP, GIF or TIFF files, judged by their content."
 _TOP_K = "Labels an image, likeliest first; cut to the number of classes."
+_RESULTS = "One result an image; with on_error=report, a bad image's is its error."
 _ON_ERROR = "fail: the first bad image refuses the request. report: it gets an error as its result, the others theirs."
-
-# Status: the codes an endpoint answers with it.
-REFUSALS = {
-    400: "bad_header, bad_multipart, unknown_field, bad_field, no_images, wrong_kind, or two_classifiers.",
-    404: "unknown_model, or no_classifier.",
-    413: "request_too_large (bytes), too_many_images, or image_too_large (bytes or pixels).",
-    415: "not_multipart, or not_an_image.",
-    422: "undecodable_image: which, and why.",
-    500: "internal_error: a fault of the server.",
-    503: "busy: more requests in flight than the server takes; see Retry-After.",
-    504: "timeout.",
-}
 
 
 class _UnreadForm(bentoml.IODescriptor):  # type: ignore[misc]
@@ -42,22 +33,37 @@ class _UnreadForm(bentoml.IODescriptor):  # type: ignore[misc]
 class ClassifyForm(_UnreadForm):
     """The form of /classify."""
 
-    images: list[Path] = Field(description=_IMAGES)
-    model: str | None = Field(None, description="A classifier; by default the server's own.")
-    top_k: int = Field(5, description=_TOP_K)
+    images: list[Path] = Field(description=_IMAGES, min_length=1)
+    model: str | None = Field(
+        None, description="A classifier; by default the server's own.", examples=["cifar10-rotations"]
+    )
+    top_k: int = Field(5, ge=1, lt=1_000_000_000, description=_TOP_K, examples=[3])
     on_error: Literal["fail", "report"] = Field("fail", description=_ON_ERROR)
 
 
 class AnomalyForm(_UnreadForm):
     """The form of /anomaly_score."""
 
-    images: list[Path] = Field(description=_IMAGES)
+    images: list[Path] = Field(description=_IMAGES, min_length=1)
     model: list[str] | None = Field(
-        None, description="Models to run, the field repeated; by default the classifier and what the server adds to it."
+        None,
+        description="Models to run, the field repeated; by default the classifier and what the server adds to it.",
+        examples=[["cifar10-rotations", "cifar10-transformations"]],
     )
-    alpha: float | None = Field(None, description="False-alarm rate of the whole answer, in (0, 1); 0.05 by default.")
+    alpha: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="False-alarm rate of the whole answer; by default the server's own, 0.05 where it has none.",
+        examples=[0.01],
+    )
     views: bool = Field(False, description="Add the probability of each view's true transformation.")
-    top_k: int = Field(5, description="Without effect here; taken so that one form serves both endpoints.")
+    top_k: int = Field(
+        5,
+        ge=1,
+        lt=1_000_000_000,
+        description="Without effect here; taken so that one form serves both endpoints.",
+    )
     on_error: Literal["fail", "report"] = Field("fail", description=_ON_ERROR)
 
 
@@ -91,21 +97,17 @@ class LabelProbability(BaseModel):
     probability: float | None
 
 
-class ClassifyResult(BaseModel):
-    """One image: the likeliest class, and the likeliest few; or its error, with on_error=report."""
+class ClassifyResult(LabelProbability):
+    """One image: the likeliest class, and the likeliest few in descending order."""
 
-    label: str | None = None
-    index: int | None = None
-    probability: float | None = None
-    top: list[LabelProbability] | None = None
-    error: ErrorDetail | None = None
+    top: list[LabelProbability]
 
 
 class ClassifyAnswer(bentoml.IODescriptor):  # type: ignore[misc]
     """The answer of /classify, results in the order of the images."""
 
     model: ModelName
-    results: list[ClassifyResult]
+    results: list[ClassifyResult | ErrorAnswer] = Field(description=_RESULTS)
 
 
 class ClassifierScore(BaseModel):
@@ -149,26 +151,67 @@ class OneClassScore(BaseModel):
 
 
 class AnomalyResult(BaseModel):
-    """One image: the verdict of all models that ran, and each one's part; or its error, with on_error=report."""
+    """One image: the verdict of all models that ran, and each one's part; kl_rotation null where no classifier ran."""
 
-    is_anomaly: bool | None = None
-    kl_rotation: ClassifierScore | None = None
-    transformation: list[OneClassScore] | None = None
-    error: ErrorDetail | None = None
+    is_anomaly: bool
+    kl_rotation: ClassifierScore | None
+    transformation: list[OneClassScore]
 
 
 class AnomalyAnswer(bentoml.IODescriptor):  # type: ignore[misc]
     """The answer of /anomaly_score, results in the order of the images."""
 
     alpha: float
-    results: list[AnomalyResult]
+    results: list[AnomalyResult | ErrorAnswer] = Field(description=_RESULTS)
     warnings: list[str] | None = Field(None, description="Models that can never raise the alarm at this alpha.")
 
 
-def refusal_responses() -> dict[int, dict[str, Any]]:
-    """Return the OpenAPI responses of every status a request can be refused with."""
-    schema = {"$ref": "#/components/schemas/ErrorAnswer"}
-    return {
-        status: {"description": meaning, "content": {"application/json": {"schema": schema}}}
-        for status, meaning in REFUSALS.items()
-    }
+class PublicRecipe(BaseModel):
+    """The recipe a model was trained with."""
+
+    name: str
+    scale: str
+
+
+class PublicCalibration(BaseModel):
+    """The scores of ``n`` normal images: their quantiles, evenly spaced from the least to the greatest."""
+
+    n: int
+    data: str
+    split: str
+    digest: str
+    quantiles: list[float] = Field(min_length=101, max_length=101)
+
+
+class PublicManifest(BaseModel):
+    """What a model says about itself: its manifest without settings, libraries and raw calibration scores."""
+
+    digest: str = Field(description="sha256 of the model's file.")
+    name: str
+    kind: Kind
+    method: str
+    score: ScoreFormula
+    classes: list[str]
+    normal: str | None
+    fitting: Fitting
+    view_grid: ViewGridSpec | None
+    recipe: PublicRecipe
+    network: str
+    precision: Precision
+    training_data: TrainingData
+    metrics: dict[str, Any] = Field(description="Figures of the evaluation after training, by name.")
+    calibration: PublicCalibration
+
+
+class DefaultModels(BaseModel):
+    """Names of the models that run where a request names none."""
+
+    classifier: str | None
+    one_class: list[str]
+
+
+class ModelsAnswer(BaseModel):
+    """The answer of /models, by name."""
+
+    default: DefaultModels
+    models: list[PublicManifest]

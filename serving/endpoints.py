@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
@@ -24,11 +24,10 @@ from serving.live_models import LiveModels, LoadedModels
 from serving.metrics import metrics
 from serving.providers import available_cores
 from serving.requests import ANOMALY_FIELDS, CLASSIFY_FIELDS, OnError, anomaly_request, classify_request
+from serving.room import Body, Room
 from serving.settings import Settings
 from serving.shared_runs import Outputs, SharedRuns
 from serving.uploads import Form, Upload, UploadLimits, read_form
-
-RETRY_AFTER_SECONDS = 1
 
 logger = logging.getLogger(__name__)
 
@@ -43,8 +42,7 @@ class Endpoints:
         self._models = models
         self._limits = UploadLimits(settings.max_request_bytes, settings.max_image_bytes, settings.max_images)
         self._decoder = Decoder(available_cores(), settings.max_image_pixels)
-        self._in_flight = 0
-        self._held_bytes = 0
+        self._room = Room(settings.max_in_flight, settings.max_held_bytes)
 
     async def classify(self, request: Request) -> Response:
         """Answer ``POST /classify``."""
@@ -68,6 +66,13 @@ class Endpoints:
             }
         )
 
+    def sample(self) -> None:
+        """Set the gauges: requests and bytes held now, and images that wait."""
+        metrics().in_flight.set(self._room.requests)
+        metrics().held_bytes.set(self._room.held_bytes)
+        for name, runs in self._models.current.runs.items():
+            metrics().queued_images.labels(name).set(runs.waiting)
+
     def close(self) -> None:
         """Let the threads end; what they do finishes first."""
         self._decoder.close()
@@ -76,18 +81,12 @@ class Endpoints:
     async def _answer(
         self, request: Request, fields: Sequence[str], work: Callable[[Form], Awaitable[Result]]
     ) -> Response:
-        body = _Body(self, request)
-        in_flight = metrics().in_flight
-        in_flight.inc()
+        body = Body(self._room, request.stream())
         try:
             async with asyncio.timeout(self._settings.max_request_seconds):
                 form = await self._read(request, body, fields)
-                self._check_room()
-                self._in_flight += 1
-                try:
+                with self._room.at_work():
                     return JSONResponse(await work(form))
-                finally:
-                    self._in_flight -= 1
         except ApiError as error:
             return error_response(error)
         except TimeoutError:
@@ -98,27 +97,16 @@ class Endpoints:
             logger.exception("a request failed")
             return error_response(ApiError(500, "internal_error", "a fault of the server; its log says more"))
         finally:
-            in_flight.dec()
-            self._hold(-body.bytes)
+            body.release()
 
-    async def _read(self, request: Request, body: _Body, fields: Sequence[str]) -> Form:
+    async def _read(self, request: Request, body: Body, fields: Sequence[str]) -> Form:
         if request.scope["query_string"]:
             raise ApiError(400, "bad_field", "fields are sent in the form, not in the address")
-        self._check_room()
+        self._room.check()
         headers = request.headers
         return await read_form(
             headers.get("content-type"), headers.get("content-length"), body.chunks(), self._limits, fields
         )
-
-    def _hold(self, count: int) -> None:
-        self._held_bytes += count
-        metrics().held_bytes.inc(count)
-
-    def _check_room(self) -> None:
-        if self._in_flight >= self._settings.max_in_flight or self._held_bytes > self._settings.max_held_bytes:
-            raise ApiError(
-                503, "busy", "the server is full; try again", headers={"Retry-After": str(RETRY_AFTER_SECONDS)}
-            )
 
     async def _classify(self, form: Form) -> Result:
         asked = classify_request(form)
@@ -163,25 +151,6 @@ class Endpoints:
         if refused and on_error == "fail":
             raise refused[0]
         return outcomes
-
-
-class _Body:
-    """The body of a request as it arrives; ``bytes`` of it count as held until the request is answered."""
-
-    def __init__(self, endpoints: Endpoints, request: Request) -> None:
-        self.bytes = 0
-        self.is_complete = False
-        self._endpoints = endpoints
-        self._request = request
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body in pieces. Raises ClientDisconnect, and ApiError 503 where the server holds too many bytes."""
-        async for chunk in self._request.stream():
-            self.bytes += len(chunk)
-            self._endpoints._hold(len(chunk))
-            self._endpoints._check_room()
-            yield chunk
-        self.is_complete = True
 
 
 async def _run(runs: SharedRuns, images: Sequence[Fitted]) -> Outputs:

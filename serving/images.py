@@ -7,6 +7,7 @@ than those it learnt from. Nothing but ImageError is raised for what a file hold
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from io import BytesIO
 from math import ceil, floor
@@ -119,6 +120,14 @@ def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.
         # Hostile bytes make Pillow's readers raise nearly anything: SyntaxError, struct.error, OSError, zlib.error, ...
         detail = "".join(filter(str.isprintable, str(error)))[:200] or type(error).__name__
         raise ImageError("undecodable_image", f"this {name} file will not decode: {detail}") from error
+
+
+def ignore_metadata_warnings() -> None:
+    """Let nothing come of Pillow's warnings of corrupt metadata, in this process and from now on.
+
+    Python remembers the text of every warning that it shows; here a client chooses the texts, and memory would grow.
+    """
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def fit_image(image: Image.Image, fitting: Fitting) -> NDArray[np.uint8]:

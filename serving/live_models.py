@@ -93,8 +93,7 @@ class LiveModels:
                 made.warm(batch_sizes(made))
             wait = self._settings.batch_wait_ms / 1000 if graph.provider == CUDA else 0.0
             batch = metrics().batch_images.labels(graph.name).observe
-            queue = metrics().queued_images.labels(graph.name).set
-            runs[graph.name] = SharedRuns(graph, self._slots, wide=wide, wait=wait, batch=batch, queue=queue)
+            runs[graph.name] = SharedRuns(graph, self._slots, wide=wide, wait=wait, batch=batch)
         for warning in alpha_warnings(collection.default.graphs, self._settings.alpha):
             logger.warning("%s", warning)
         return LoadedModels(collection, runs)

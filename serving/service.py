@@ -10,6 +10,8 @@ import asyncio
 import os
 import signal
 import threading
+from collections.abc import Coroutine
+from typing import Any
 
 import bentoml
 from bentoml._internal.context import server_context
@@ -24,12 +26,16 @@ from serving.demo import demo_routes
 from serving.document import AnomalyAnswer, AnomalyForm, ClassifyAnswer, ClassifyForm
 from serving.endpoints import Endpoints
 from serving.graph import GraphError
+from serving.images import ignore_metadata_warnings
 from serving.live_models import LiveModels
 from serving.lock_file import LockError
 from serving.logs import set_up_logs
 from serving.providers import ProviderError
 from serving.settings import Settings, SettingsError
 from serving.supervisor import supervise
+
+# Gauges are read by Prometheus every some seconds; setting them at every request would cost more than counting it.
+GAUGE_SECONDS = 1.0
 
 
 async def _models(request: Request) -> Response:
@@ -45,12 +51,13 @@ class Quarterturn:
     def __init__(self) -> None:
         settings = Settings.from_environment(os.environ)
         set_up_logs(settings.log_format)
+        ignore_metadata_warnings()
         if settings.gpu is None:
             settings = settings.model_copy(update={"gpu": max(0, (server_context.worker_index or 1) - 1)})
         self.live = LiveModels(settings)
         self.endpoints = Endpoints(settings, self.live)
         self.posts = {"/classify": self.endpoints.classify, "/anomaly_score": self.endpoints.anomaly_score}
-        self._reloads: set[asyncio.Task[bool]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
@@ -70,14 +77,17 @@ class Quarterturn:
         supervise()
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
-    async def reload_on_hangup(self) -> None:
-        """Reload the models when this process gets SIGHUP."""
+    async def begin(self) -> None:
+        """Sample the gauges from now on, and reload the models when this process gets SIGHUP."""
+        self._keep(self._sample_gauges())
         if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
-        """Let the threads end."""
+        """Let tasks and threads end."""
+        for task in self._tasks:
+            task.cancel()
         self.endpoints.close()
 
     # serving.shortcut takes these requests before BentoML does; what is declared here are the document and the client.
@@ -93,6 +103,15 @@ class Quarterturn:
         return await self.endpoints.anomaly_score(images)
 
     def _reload(self) -> None:
-        task = asyncio.get_running_loop().create_task(self.live.reload())
-        self._reloads.add(task)
-        task.add_done_callback(self._reloads.discard)
+        self._keep(self.live.reload())
+
+    async def _sample_gauges(self) -> None:
+        while True:
+            self.endpoints.sample()
+            await asyncio.sleep(GAUGE_SECONDS)
+
+    def _keep(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run ``work`` as a task; the loop itself would not keep it from the garbage collector."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,58 +28,76 @@ Observe = Callable[[int], None]
 
 
 class RunSlots:
-    """How many runs there may be at a time, of all graphs together, each in a thread of its own."""
+    """Threads that run graphs, so many at a time, of all graphs together.
+
+    A thread that is done takes what waits next by itself: between two runs it does not wait for the event loop.
+    """
 
     def __init__(self, slots: int) -> None:
-        self._threads = ThreadPoolExecutor(slots, thread_name_prefix="run")
-        self._slots = self._free = slots
-        self._graphs: deque[SharedRuns] = deque()
+        self._changed = threading.Condition()
+        self._graphs: deque[SharedRuns] = deque()  # those with something to run, in turn
+        self._wide_runs = 0
+        self._is_open = True
+        self._threads = [threading.Thread(target=self._work, name=f"run-{n}", daemon=True) for n in range(slots)]
+        for thread in self._threads:
+            thread.start()
 
-    def offer(self, graph: SharedRuns) -> None:
-        """Give ``graph`` its turn after those that asked earlier."""
-        if graph not in self._graphs:
-            self._graphs.append(graph)
-        self._start()
+    def offer(self, graph: SharedRuns, part: _Part) -> None:
+        """Give ``part`` to ``graph``, and ``graph`` its turn after those that asked earlier."""
+        with self._changed:
+            graph.add(part)
+            if graph not in self._graphs:
+                self._graphs.append(graph)
+            self._changed.notify()
 
     def close(self) -> None:
-        """Let the threads end; runs in progress finish first."""
-        self._threads.shutdown()
+        """End the threads; what waits is run first."""
+        with self._changed:
+            self._is_open = False
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
 
-    def _start(self) -> None:
-        while self._free and self._graphs:
-            graph = self._graphs.popleft()
-            parts = graph.take()
-            if graph.waiting and not graph.is_waiting_for_more:
-                self._graphs.append(graph)
-            if parts:
-                is_alone = self._free == self._slots and not self._graphs
-                self._free -= 1
-                loop = asyncio.get_running_loop()
-                self._threads.submit(self._run, loop, graph, parts, is_alone)
+    def _work(self) -> None:
+        while (work := self._next()) is not None:
+            graph, parts, is_alone = work
+            outcomes = graph.outcomes(parts, is_alone=is_alone)
+            with self._changed:
+                self._wide_runs -= graph.has_wide
+            for loop in {part.loop for part in parts}:
+                with contextlib.suppress(RuntimeError):  # the loop has ended, and with it every request
+                    loop.call_soon_threadsafe(_deliver, loop, parts, outcomes)
 
-    def _run(self, loop: asyncio.AbstractEventLoop, graph: SharedRuns, parts: list[_Part], is_alone: bool) -> None:
-        outcomes = graph.outcomes(parts, is_alone=is_alone)
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it every request
-            loop.call_soon_threadsafe(self._finish, parts, outcomes)
-
-    def _finish(self, parts: list[_Part], outcomes: list[Outputs | Exception]) -> None:
-        self._free += 1
-        for part, outcome in zip(parts, outcomes, strict=True):
-            if part.future.done():  # its request was given up
-                continue
-            if isinstance(outcome, Exception):
-                part.future.set_exception(outcome)
-            else:
-                part.future.set_result(outcome)
-        self._start()
+    def _next(self) -> tuple[SharedRuns, list[_Part], bool] | None:
+        """Wait for something to run and take it; None once all is run and the slots are closed."""
+        with self._changed:
+            while True:
+                pause: float | None = None
+                for _ in range(len(self._graphs)):
+                    graph = self._graphs.popleft()
+                    left = graph.wait_left() if self._is_open else 0.0
+                    if left > 0:
+                        self._graphs.append(graph)
+                        pause = left if pause is None else min(pause, left)
+                        continue
+                    parts = graph.take()
+                    if graph.waiting:
+                        self._graphs.append(graph)
+                    if parts:
+                        is_alone = not self._wide_runs and not any(other.has_wide for other in self._graphs)
+                        self._wide_runs += graph.has_wide
+                        return graph, parts, is_alone
+                if not self._is_open and not self._graphs:
+                    return None
+                self._changed.wait(pause)
 
 
 class SharedRuns:
     """The runs of one graph. ``run`` is for the event loop; it holds no more images than the requests that call it.
 
     ``wide`` is the same graph with a thread for each core, for runs that are alone. ``wait`` is how many seconds a
-    batch that is not full waits for more at most, counted from its first image; ``batch`` is told the size of each run,
-    ``queue`` how many images wait.
+    batch that is not full waits for more at most, counted from its first image; ``batch`` is told the size of each run.
+    ``waiting``: images in the queue.
     """
 
     def __init__(
@@ -89,17 +108,15 @@ class SharedRuns:
         wide: Graph | None = None,
         wait: float = 0.0,
         batch: Observe | None = None,
-        queue: Observe | None = None,
     ) -> None:
         self.graph = graph
+        self.has_wide = wide is not None
         self.waiting = 0
         self._wide = wide or graph
-        self.is_waiting_for_more = False
         self._sizes = batch_sizes(graph)
         self._slots = slots
         self._wait = wait
         self._batch = batch
-        self._queue = queue
         self._parts: deque[_Part] = deque()
 
     async def run(self, images: Sequence[Image]) -> Outputs:
@@ -111,39 +128,46 @@ class SharedRuns:
         done: list[Outputs] = []
         start = 0
         while start < len(images):
-            size = self._largest(len(images) - start)
+            size = max(size for size in self._sizes if size <= len(images) - start)
             part = _Part(list(images[start : start + size]))
-            self._parts.append(part)
-            self._count(size)
-            self._slots.offer(self)
+            self._slots.offer(self, part)
             try:
                 done.append(await part.future)
-            except asyncio.CancelledError:
-                part.future.cancel()
-                raise
+            finally:
+                part.is_given_up = True
             start += size
         return done[0] if len(done) == 1 else {name: np.concatenate([one[name] for one in done]) for name in done[0]}
+
+    # What follows is for the run slots: add, wait_left and take under their lock, outcomes in their threads.
+
+    def add(self, part: _Part) -> None:
+        """Put a part at the end of the queue."""
+        self._parts.append(part)
+        self.waiting += len(part.images)
+
+    def wait_left(self) -> float:
+        """Return for how many seconds more images are worth waiting for; none where the batch is full or not begun."""
+        if not self._wait or not self._parts or self.waiting >= self._sizes[-1]:
+            return 0.0
+        return self._parts[0].since + self._wait - time.monotonic()
 
     def take(self) -> list[_Part]:
         """Take the parts of the next run from the queue: as many as together make a warmed batch size.
 
-        Given-up parts are dropped. Nothing is taken where there is none, or where waiting for more still pays.
+        Given-up parts are dropped. Nothing is taken where there is none.
         """
-        self.is_waiting_for_more = False
-        while self._parts and self._parts[0].future.done():
-            self._count(-len(self._parts.popleft().images))
-        if not self._parts or self._waits():
-            return []
+        while self._parts and self._parts[0].is_given_up:
+            self.waiting -= len(self._parts.popleft().images)
         total = best = 0
         for count, part in enumerate(self._parts, 1):
-            total += 0 if part.future.done() else len(part.images)
+            total += 0 if part.is_given_up else len(part.images)
             if total > self._sizes[-1]:
                 break
             if total in self._sizes:
                 best = count
         taken = [self._parts.popleft() for _ in range(best)]
-        self._count(-sum(len(part.images) for part in taken))
-        return [part for part in taken if not part.future.done()]
+        self.waiting -= sum(len(part.images) for part in taken)
+        return [part for part in taken if not part.is_given_up]
 
     def outcomes(self, parts: list[_Part], *, is_alone: bool = False) -> list[Outputs | Exception]:
         """Run the parts together: the outputs of each. Where that fails, each alone: its outputs or its exception."""
@@ -160,34 +184,27 @@ class SharedRuns:
         split = {name: np.split(values, ends) for name, values in together.items()}
         return [{name: pieces[place] for name, pieces in split.items()} for place in range(len(parts))]
 
-    def _count(self, images: int) -> None:
-        self.waiting += images
-        if self._queue:
-            self._queue(self.waiting)
-
-    def _largest(self, images: int) -> int:
-        return max(size for size in self._sizes if size <= images)
-
-    def _waits(self) -> bool:
-        """Say whether to wait for more images, and see to it that the wait ends."""
-        if not self._wait or self.waiting >= self._sizes[-1]:
-            return False
-        loop = asyncio.get_running_loop()
-        left = self._parts[0].since + self._wait - loop.time()
-        if left <= 0:
-            return False
-        self.is_waiting_for_more = True
-        if not self._parts[0].has_timer:
-            self._parts[0].has_timer = True
-            loop.call_later(left, self._slots.offer, self)
-        return True
-
 
 @dataclass(eq=False)
 class _Part:
     """Some images of one request, to be run together: as many as a warmed batch holds."""
 
     images: list[Image]
-    future: asyncio.Future[Outputs] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
-    since: float = field(default_factory=lambda: asyncio.get_running_loop().time())
-    has_timer: bool = False
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    future: asyncio.Future[Outputs] = field(init=False)
+    since: float = field(default_factory=time.monotonic)
+    is_given_up: bool = False
+
+    def __post_init__(self) -> None:
+        self.future = self.loop.create_future()
+
+
+def _deliver(loop: asyncio.AbstractEventLoop, parts: list[_Part], outcomes: list[Outputs | Exception]) -> None:
+    """Give every request of this loop its outcome, unless it was given up."""
+    for part, outcome in zip(parts, outcomes, strict=True):
+        if part.loop is not loop or part.future.done():
+            continue
+        if isinstance(outcome, Exception):
+            part.future.set_exception(outcome)
+        else:
+            part.future.set_result(outcome)

@@ -27,7 +27,7 @@ class Tally:
 class Report:
     """``wrong`` holds one sentence for each thing that was not right; all is well where it is empty.
 
-    ``unit`` of the watch: "minute" or "1,000 requests"; ``units``: how many of its ``at`` make one.
+    ``unit`` of the watch: "minute" or "thousand requests"; ``units``: how many of its ``at`` make one.
     """
 
     title: str
@@ -53,8 +53,8 @@ class Report:
             "\n".join(f"- {name.replace('_', ' ')}: {value}" for name, value in self.conditions.items() if value != {}),
             markdown_table(("requests", "sent", "as they must be", "503, tried again", "statuses"), kinds),
             self._workers(),
-            f"Memory is judged from {self.judged_from / self.units:.3g} {self.unit}s on, by the median slope of all "
-            f"pairs of samples (Theil and Sen): it may grow by {self.growth_limit:.0%} over the rest of the run.",
+            f"Memory is judged from {self._judged_from()} on, by the median slope of all pairs of samples (Theil and "
+            f"Sen): it may grow by {self.growth_limit:.0%} over the rest of the run.",
             self._verdict(),
         ]
         return "\n\n".join(parts) + "\n"
@@ -77,6 +77,10 @@ class Report:
             )
         headings = ("worker", "MB first", "MB median", "MB most", f"MB a {self.unit}", "files before, most, after")
         return markdown_table(headings, rows)
+
+    def _judged_from(self) -> str:
+        minutes = self.unit == "minute"
+        return f"minute {self.judged_from / self.units:.3g}" if minutes else f"request {self.judged_from:.0f}"
 
     def _verdict(self) -> str:
         if not self.wrong:

@@ -59,7 +59,7 @@ def soak(
         else:
             counted = Counted(watch)
             counted.run(requests)
-            tallies, wrong, unit, units = {"good": counted.tally}, counted.wrong, "1,000 request", 1000.0
+            tallies, wrong, unit, units = {"good": counted.tally}, counted.wrong, "thousand requests", 1000.0
         after = _settled_files(watch, before)
         judged_from = WARM_SHARE * (seconds if requests is None and seconds else float(requests or 0))
         wrong += watch.problems(before, judged_from, growth_limit)

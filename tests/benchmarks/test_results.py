@@ -103,7 +103,7 @@ def test_a_run_survives_its_file(tmp_path: Path) -> None:
 
 def test_the_page_takes_every_part_once() -> None:
     results = run()
-    page = "Before\n<!-- measured: bars -->\noutdated\n<!-- end -->\nbetween\n<!-- measured: table --><!-- end -->\nafter\n"
+    page = "Before\n<!-- measured: bars -->\noutdated\n<!-- end -->\n\n<!-- measured: table --><!-- end -->\nafter\n"
     filled = fill(page, results)
     assert "outdated" not in filled
     assert "| (b) Quarterturn | defaults | 850 | 0.85 |" in filled

@@ -16,9 +16,13 @@ def resident() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def reset_peak() -> None:
-    """Measure ``peak`` from now on."""
-    _CLEAR.write_text("5")
+def reset_peak() -> bool:
+    """Measure ``peak`` from now on; return whether this system lets it."""
+    try:
+        _CLEAR.write_text("5")
+    except OSError:
+        return False
+    return True
 
 
 def peak() -> int:

@@ -90,7 +90,15 @@ def spliced(random: Random, data: bytes, other: bytes) -> bytes:
     return data[: random.randint(0, len(data))] + other[random.randint(0, len(other)) :]
 
 
-_BLIND: tuple[Mutation, ...] = (bits_flipped, number_set, number_set, cut, bytes_removed, bytes_inserted, range_repeated)
+_BLIND: tuple[Mutation, ...] = (
+    bits_flipped,
+    number_set,
+    number_set,
+    cut,
+    bytes_removed,
+    bytes_inserted,
+    range_repeated,
+)
 
 
 def of_parts(random: Random, data: bytes, other: bytes) -> bytes:

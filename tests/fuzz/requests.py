@@ -1,12 +1,12 @@
-"""Request fuzzing: damaged multipart requests, byte for byte over a socket, each answered in one of the known shapes."""
+"""Request fuzzing: damaged multipart requests, sent byte for byte, each answered in one of the known shapes."""
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
 import socket
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -101,10 +101,13 @@ def ask(url: str, case: Case) -> Answer:
     address = urlsplit(url)
     with socket.create_connection((address.hostname, address.port), timeout=MAX_SECONDS) as connection:
         answer = http.client.HTTPResponse(connection, method=case.method)
-        with suppress(ConnectionError):  # answered before all was read
+        try:
             connection.sendall(case.raw())
             if not case.is_whole:
                 connection.shutdown(socket.SHUT_WR)
+        except OSError as error:  # it was answered, and closed, before all was read
+            if error.errno not in (errno.ECONNRESET, errno.EPIPE, errno.ENOTCONN):
+                raise
         try:
             answer.begin()
             content = answer.read()
@@ -166,7 +169,9 @@ def _part(random: Random, images: list[bytes]) -> bytes:
             b"",
         )
     )
-    extra = b"X-Header: " + random.choice((b"a" * 20_000, b"\xff\xfe", b"a\r\n folded")) if random.random() < 0.3 else b""
+    extra = (
+        b"X-Header: " + random.choice((b"a" * 20_000, b"\xff\xfe", b"a\r\n folded")) if random.random() < 0.3 else b""
+    )
     return _headed(disposition, random.choice(images), b"application/octet-stream", extra)
 
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from random import Random
-
-import pytest
 
 from tests.fuzz import memory
 from tests.fuzz.images import MAX_PIXELS, damaged_image, judge, pillow_as_served, seeds
 from tests.fuzz.mutations import parts_of, repaired
 
-FILES = 5000
+FILES = 4000
 # Sixteen bytes a pixel and the file itself are far less.
 MOST_BYTES = 32 * MAX_PIXELS + 32 * 2**20
 
@@ -24,14 +21,13 @@ def test_the_seeds_are_read_whole_and_after_repair() -> None:
         assert len(parts_of(data)) > 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 def test_damaged_files_are_read_or_refused_in_bounded_time_and_memory() -> None:
     outcomes = []
     with pillow_as_served():
         for data in seeds():
             judge(data)
         before = memory.resident()
-        memory.reset_peak()
+        has_peak = memory.reset_peak()
         for number in range(FILES):
             data = damaged_image(Random(number))
             try:
@@ -40,5 +36,6 @@ def test_damaged_files_are_read_or_refused_in_bounded_time_and_memory() -> None:
                 raise AssertionError(f"file {number}: python -m tests.fuzz --only images --seed {number}") from error
     # Damage that is always seen, or never, tests nothing behind the first check.
     assert 0.1 < sum(outcomes) / FILES < 0.9
-    assert memory.peak() - before < MOST_BYTES
+    if has_peak:
+        assert memory.peak() - before < MOST_BYTES
     assert memory.resident() - before < 32 * 2**20

@@ -11,14 +11,14 @@ import pytest
 from tests.fuzz import memory
 from tests.fuzz.server import fuzzed_server
 
-REQUESTS = 800
+REQUESTS = 600
 
 
 def test_damaged_requests_are_answered_or_refused_and_nothing_grows(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     statuses: Counter[int] = Counter()
-    with fuzzed_server(tmp_path) as server, caplog.at_level(logging.ERROR):
+    with fuzzed_server(tmp_path) as server:
         before = 0
         for seed in range(REQUESTS):
             try:
@@ -31,7 +31,7 @@ def test_damaged_requests_are_answered_or_refused_and_nothing_grows(
                 before = memory.resident()
         server.check_good()
         assert memory.resident() - before < 32 * 2**20
-    assert not caplog.records, caplog.text
+    assert not [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
     # Requests that are all refused at the first check would test nothing behind it.
     assert statuses[200] > REQUESTS / 20
     assert {0, 200, 400, 404, 413, 415, 422} <= statuses.keys()

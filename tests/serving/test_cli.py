@@ -98,10 +98,10 @@ def test_score_that_is_interrupted_says_how_to_go_on(tmp_path: Path, models: Pat
     """Ctrl-C as a terminal sends it, at the first rows that are kept; then the same command, to the end."""
     save_greys(tmp_path / "photos", range(100))
     code = (
-        "import os, signal, sys; from serving import cli, score_journal\n"
-        "flush = score_journal.Journal.flush\n"
+        "import os, signal, sys; from serving import cli; from serving.score import journal\n"
+        "flush = journal.Journal.flush\n"
         "def interrupted(journal): flush(journal); os.kill(os.getpid(), signal.SIGINT)\n"
-        "score_journal.Journal.flush = interrupted\n"
+        "journal.Journal.flush = interrupted\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "cli.main()\n"
     )

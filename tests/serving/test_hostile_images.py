@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from serving.images import (
     MAX_PIXELS_LIMIT,
     ImageError,
     decode_image,
+    ignore_metadata_warnings,
     read_image,
 )
 from serving.manifest import Fitting
@@ -148,6 +149,20 @@ def test_a_png_of_endless_chunks_is_refused() -> None:
     chunk = png_chunk(b"prVt", b"")
     assert "chunks" in refusal(raw_png(1, 1, 8, 0, b"\0\7", chunk * 60_000)).reason
     assert decode_image(raw_png(1, 1, 8, 0, b"\0\7", chunk * 1000)).getpixel((0, 0)) == (7, 7, 7)
+
+
+def test_warnings_whose_text_a_file_chooses_are_not_remembered() -> None:
+    # The process is as it starts: no filter of a test.
+    remembered = TiffImagePlugin.__dict__.setdefault("__warningregistry__", {})
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        warnings.simplefilter("default")
+        ignore_metadata_warnings()
+        before = len(remembered)
+        for tag in range(40_000, 40_050):
+            entry = struct.pack("<HHII", tag, 2, 1000, 5000)  # a text of 1000 bytes behind the end of the file
+            assert refusal(b"II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)).code == "undecodable_image"
+        assert len(remembered) <= before + 1
 
 
 def test_scan_markers_in_metadata_or_after_the_end_do_not_count() -> None:

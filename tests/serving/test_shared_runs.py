@@ -29,11 +29,12 @@ class Runs:
     def __init__(self, graph: Graph, monkeypatch: pytest.MonkeyPatch, slots: int = 1, wait: float = 0.0) -> None:
         self.gate = threading.Event()
         self.gate.set()
+        self.entered = threading.Event()
         self.sizes: list[int] = []
-        self.queue: list[int] = []
         run = Graph.run
 
         def run_after_gate(graph: Graph, images: NDArray[np.uint8]) -> Outputs:
+            self.entered.set()
             assert self.gate.wait(30)
             if (images == 13).all(axis=(1, 2, 3)).any():
                 raise MemoryError("the device is full")
@@ -41,19 +42,28 @@ class Runs:
 
         monkeypatch.setattr(Graph, "run", run_after_gate)
         self.slots = RunSlots(slots)
-        self.shared = SharedRuns(graph, self.slots, wait=wait, batch=self.sizes.append, queue=self.queue.append)
+        self.shared = SharedRuns(graph, self.slots, wait=wait, batch=self.sizes.append)
 
     def all_at_once(self, *requests: list[int]) -> list[Outputs | BaseException]:
-        """Send requests of solid images while the gate is closed, then open it; the outcome of each."""
+        """Send requests of solid images, all but the first while that one is kept running; the outcome of each."""
 
         async def send() -> list[Outputs | BaseException]:
-            self.gate.clear()
-            tasks = [asyncio.ensure_future(self.shared.run([solid(grey) for grey in greys])) for greys in requests]
-            await asyncio.sleep(0)
+            tasks = await self.held(*requests)
             self.gate.set()
             return await asyncio.gather(*tasks, return_exceptions=True)
 
         return asyncio.run(send())
+
+    async def held(self, *requests: list[int]) -> list[asyncio.Task[Outputs]]:
+        """Close the gate and send requests, the second once the first runs; the gate stays closed."""
+        self.gate.clear()
+        self.entered.clear()
+        tasks = []
+        for greys in requests:
+            tasks.append(asyncio.create_task(self.shared.run([solid(grey) for grey in greys])))
+            await asyncio.sleep(0)
+            assert await asyncio.to_thread(self.entered.wait, 30)
+        return tasks
 
 
 def expected(graph: Graph, greys: list[int]) -> NDArray[np.float32]:
@@ -76,7 +86,7 @@ def test_every_request_gets_its_own_outputs_in_warmed_batches(
         assert {len(values) for values in outcome.values()} == {len(scores)}
     assert set(runs.sizes) <= set(batch_sizes(graph))
     assert sum(runs.sizes) == sum(map(len, requests))
-    assert runs.shared.waiting == runs.queue[-1] == 0
+    assert runs.shared.waiting == 0
 
 
 def test_what_waits_for_a_slot_shares_the_next_run(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,11 +127,7 @@ def test_a_request_that_is_given_up_is_not_run(graph: Graph, monkeypatch: pytest
     runs = Runs(graph, monkeypatch)
 
     async def give_up() -> None:
-        runs.gate.clear()
-        running = asyncio.ensure_future(runs.shared.run([solid(20)]))
-        given_up = asyncio.ensure_future(runs.shared.run([solid(21)] * 8))
-        kept = asyncio.ensure_future(runs.shared.run([solid(22)]))
-        await asyncio.sleep(0)
+        running, given_up, kept = await runs.held([20], [21] * 4, [22])
         given_up.cancel()
         running.cancel()
         await asyncio.sleep(0)
@@ -153,27 +159,35 @@ def test_a_wait_for_more_is_bounded_and_ends_when_the_batch_is_full(
     assert runs.sizes == [2, 4]
 
 
-def test_graphs_take_turns(tmp_path: Path, graph: Graph) -> None:
+def test_graphs_take_turns(tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs(graph, monkeypatch)
     order: list[str] = []
-    slots = RunSlots(1)
     other = load_graph(write_graph(tmp_path, "views", formula="transformation"), threads=1)
-    one = SharedRuns(graph, slots, batch=lambda _: order.append("one"))
-    two = SharedRuns(other, slots, batch=lambda _: order.append("two"))
+    one = SharedRuns(graph, runs.slots, batch=lambda _: order.append("one"))
+    two = SharedRuns(other, runs.slots, batch=lambda _: order.append("two"))
 
     async def both() -> None:
-        await asyncio.gather(one.run([solid(9)] * 12), two.run([solid(9)] * 2))
+        [first] = await runs.held([20])
+        work = [asyncio.create_task(one.run([solid(9)] * 12)), asyncio.create_task(two.run([solid(9)] * 2))]
+        await asyncio.sleep(0)
+        runs.gate.set()
+        await asyncio.gather(first, *work)
 
     asyncio.run(both())
-    assert order == ["one", "two", "one", "two", "one"]
+    assert order[:3] == ["one", "two", "one"]
+    assert sorted(order) == ["one"] * 3 + ["two"] * 2
 
 
 def test_a_run_that_is_alone_is_wide(tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     wide = load_graph(write_graph(tmp_path), threads=2)
     runs = Runs(graph, monkeypatch, slots=2)
     runs.shared = SharedRuns(graph, runs.slots, wide=wide)
+    light = SharedRuns(graph, runs.slots)
     used: list[Graph] = []
     run = Graph.run
     monkeypatch.setattr(Graph, "run", lambda graph, images: used.append(graph) or run(graph, images))
     runs.all_at_once([20], [21])
-    runs.all_at_once([22])
-    assert used == [wide, graph, wide]
+    assert used == [wide, graph]
+    asyncio.run(light.run([solid(22)]))
+    runs.all_at_once([23])
+    assert used[2:] == [graph, wide]

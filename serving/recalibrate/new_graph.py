@@ -1,0 +1,220 @@
+"""Recalibration: a graph with a new calibration from a folder of the user's own images, without training.
+
+The network stays as it is, to the bit; only the manifest changes: its name, its calibration, and its metrics, of which
+those that depend on the calibration are dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from serving.calibration import calibration_choice
+from serving.collection import GRAPH_FILE
+from serving.files import write_together
+from serving.graph import Graph, load_graph
+from serving.manifest import METADATA_KEY, Calibration, Manifest, dump_manifest
+from serving.model_card import CARD_FILE
+from serving.recalibrate.card import RecalibrationFacts, recalibrated_card
+from serving.recalibrate.comparison import Comparison, compare_scores
+from serving.score.image_files import ImageFiles, printable
+from serving.score.pipeline import Scorer
+from serving.settings import Settings
+
+FEWEST = 20
+CHECKED_BATCHES = (1, 2, 7)
+BAD_FILES_KEPT = 100
+# Metrics that hold for one calibration only.
+_OF_THE_CALIBRATION = ("false_alarm_rate", "false_alarm_alpha")
+
+
+class RecalibrationError(RuntimeError):
+    """A calibration that cannot be made, or a graph that cannot be written."""
+
+
+@dataclass(frozen=True)
+class Recalibrated:
+    """A written graph: its path, the digest of the file, its manifest, and how its calibration differs from the old.
+
+    ``bad`` files gave no image and were left out; ``reasons`` are those of the first BAD_FILES_KEPT of them.
+    """
+
+    path: Path
+    digest: str
+    manifest: Manifest
+    comparison: Comparison
+    bad: int
+    reasons: tuple[tuple[Path, str], ...]
+
+
+@dataclass
+class _Scored:
+    """What scoring a folder leaves: every score in order, the digest of the pixels, and a few images."""
+
+    scores: array[float] = field(default_factory=lambda: array("f"))
+    pixels: hashlib._Hash = field(default_factory=hashlib.sha256)
+    samples: list[NDArray[np.uint8]] = field(default_factory=list)
+    bad: int = 0
+    reasons: list[tuple[Path, str]] = field(default_factory=list)
+
+
+def recalibrate(
+    name: str,
+    folder: Path,
+    new_name: str,
+    settings: Settings,
+    *,
+    force: bool = False,
+    progress: Callable[[int, int], None],
+) -> Recalibrated:
+    """Score the images of ``folder`` with the model ``name`` and write it anew as ``new_name``, calibrated on them.
+
+    All of the images calibrate, of more than ``calibration.LARGEST`` a seeded choice of so many. ``progress`` is called
+    with the number of files done and of all. Models are in ``settings.models``.
+
+    Raises RecalibrationError for a name that will not do or, unless ``force``, is taken; for fewer than FEWEST images;
+    for scores that are not finite; and where a file cannot be written, with what was there intact. FilesError,
+    GraphError, and as ``load_selection``.
+    """
+    target = settings.models / new_name
+    _check_name(new_name, target, force)
+    files = ImageFiles([folder])
+    count = files.count()
+    scorer = Scorer.load(settings, [name])
+    (graph,) = scorer.graphs
+    old_card = _read_card(graph.path.parent / CARD_FILE)
+    scored = _score(files, scorer, lambda done: progress(done, count))
+    scores = np.frombuffer(scored.scores, np.float32)
+    manifest = _manifest(graph, new_name, _calibration(scores, folder, graph, scored.pixels.hexdigest()))
+    data = _with_manifest(graph, manifest)
+    check_outputs(graph, data, new_name, scored.samples)
+    facts = RecalibrationFacts(
+        manifest=manifest,
+        size=len(data),
+        digest=f"sha256:{hashlib.sha256(data).hexdigest()}",
+        old_name=graph.name,
+        old_digest=graph.digest,
+        left_out=scored.bad,
+        comparison=compare_scores(graph.calibration_scores, np.sort(scores)),
+    )
+    _write({target / GRAPH_FILE: data, target / CARD_FILE: recalibrated_card(old_card, facts).encode()})
+    return Recalibrated(
+        target / GRAPH_FILE, facts.digest, manifest, facts.comparison, scored.bad, tuple(scored.reasons)
+    )
+
+
+def _check_name(name: str, target: Path, force: bool) -> None:
+    try:
+        TypeAdapter(Manifest.model_fields["name"].rebuild_annotation()).validate_python(name)
+    except ValidationError:
+        raise RecalibrationError(
+            f"{name!r} cannot name a model: letters, digits, '.', '_' and '-', the first a letter or digit"
+        ) from None
+    if target.exists() and not force:
+        raise RecalibrationError(f"{printable(target)} is there already: give another --name, or --force to replace it")
+
+
+def _score(files: ImageFiles, scorer: Scorer, progress: Callable[[int], None]) -> _Scored:
+    """Score all files; those that give no image are counted, and the first of them kept with their reasons."""
+    (graph,) = scorer.graphs
+    found, done = _Scored(), 0
+    for batch in scorer.score(files):
+        for outputs in batch.outputs:
+            found.scores.frombytes(np.ascontiguousarray(outputs["anomaly_score"], np.float32).tobytes())
+        for file in batch.files:
+            if file.image is not None:
+                image = file.image[graph.manifest.fitting]
+                found.pixels.update(np.ascontiguousarray(image).data)
+                if len(found.samples) < max(CHECKED_BATCHES):
+                    found.samples.append(image)
+            else:
+                found.bad += 1
+                if found.bad <= BAD_FILES_KEPT:
+                    found.reasons.append((file.path, file.error or "no image"))
+        done += len(batch.files)
+        progress(done)
+    return found
+
+
+def _calibration(scores: NDArray[np.float32], folder: Path, graph: Graph, pixels: str) -> Calibration:
+    if len(scores) < FEWEST:
+        raise RecalibrationError(
+            f"{len(scores)} images of {printable(folder)} could be scored: a calibration takes {FEWEST} at least, and "
+            "99 to raise an alarm at alpha 0.01"
+        )
+    if not np.isfinite(scores).all():
+        raise RecalibrationError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
+    chosen = np.sort(scores[calibration_choice(len(scores))])
+    which = f"all {len(scores)}" if len(chosen) == len(scores) else f"{len(chosen)} of {len(scores)}, drawn at random,"
+    return Calibration(
+        n=len(chosen),
+        scores=chosen.tolist(),
+        data=printable(folder.resolve().name),
+        split=f"{which} of a folder given to recalibrate {graph.name}",
+        digest=f"sha256:{pixels}",
+    )
+
+
+def _manifest(graph: Graph, name: str, calibration: Calibration) -> Manifest:
+    metrics = {key: value for key, value in graph.manifest.metrics.items() if key not in _OF_THE_CALIBRATION}
+    return graph.manifest.model_copy(update={"name": name, "calibration": calibration, "metrics": metrics})
+
+
+def _with_manifest(graph: Graph, manifest: Manifest) -> bytes:
+    """Return the file of ``graph`` with another manifest and all else as it is."""
+    import onnx  # as large as the rest of serving, and needed here alone
+
+    data = graph.path.read_bytes()
+    if f"sha256:{hashlib.sha256(data).hexdigest()}" != graph.digest:
+        raise RecalibrationError(f"{graph.path} has changed while its images were scored")
+    model = onnx.load_model_from_string(data)
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            entry.value = dump_manifest(manifest)
+    serialised: bytes = model.SerializeToString(deterministic=True)
+    return serialised
+
+
+def check_outputs(graph: Graph, data: bytes, name: str, samples: Sequence[NDArray[np.uint8]]) -> None:
+    """Load what is to be written as a server would, and compare its outputs with the old graph's, bit for bit.
+
+    ``samples`` are at least one image, run in batches of CHECKED_BATCHES. Raises RecalibrationError.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / GRAPH_FILE
+        path.write_bytes(data)
+        new = load_graph(path, "cpu", 1)
+    old = load_graph(graph.path, "cpu", 1)
+    if new.name != name:
+        raise RecalibrationError(f"the new graph came out as {new.name!r}, not {name!r}")
+    for size in CHECKED_BATCHES:
+        images = np.stack(samples[:size])
+        before, after = old.run(images), new.run(images)
+        for output, values in before.items():
+            if after[output].tobytes() != values.tobytes():
+                raise RecalibrationError(f"output {output!r} of the new graph differs from the old one's")
+
+
+def _read_card(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""  # a graph of somebody else's, without a card
+
+
+def _write(contents: dict[Path, bytes]) -> None:
+    try:
+        for path in contents:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_together(contents)
+    except OSError as error:
+        names = " and ".join(printable(path) for path in contents)
+        raise RecalibrationError(f"cannot write {names}: {error.strerror or error}") from error

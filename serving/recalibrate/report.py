@@ -1,0 +1,47 @@
+"""Recalibration report: what ``quarterturn calibrate`` tells, as lines for a terminal."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+
+from serving.calibration import smallest_alpha
+from serving.recalibrate.in_words import comparison_report
+from serving.recalibrate.new_graph import Recalibrated
+from serving.score.image_files import printable
+from serving.settings import default_models_folder
+
+# With so many images or more, the smallest p-value is 0.01 or less.
+ENOUGH = 99
+
+
+def warnings(done: Recalibrated) -> Iterator[str]:
+    """Yield a line for each file that was left out, as far as they are known, and one where images are few."""
+    for path, reason in done.reasons:
+        yield f"left out: {printable(path)}: {reason}"
+    if done.bad > len(done.reasons):
+        yield f"left out: {done.bad - len(done.reasons)} more files"
+    n = done.manifest.calibration.n
+    if n < ENOUGH:
+        yield (
+            f"warning: with {n} images the smallest p-value is {smallest_alpha(n):.2g}, and an alpha below it never "
+            f"fires; {ENOUGH} images or more would do for alpha 0.01"
+        )
+
+
+def report(done: Recalibrated) -> str:
+    """Return what was written, how the scores differ, and how to serve the new model."""
+    n = done.manifest.calibration.n
+    left_out = f"; {done.bad} left out" if done.bad else ""
+    written = f"{printable(done.path)}: calibrated on {n} images{left_out}"
+    return "\n\n".join([written, comparison_report(done.comparison), _how_to_serve(done)])
+
+
+def _how_to_serve(done: Recalibrated) -> str:
+    models = done.path.parents[1]
+    choice = "--default-classifier" if done.manifest.kind == "classifier" else "--one-class"
+    folder = "" if models == default_models_folder() else f" --models {shlex.quote(printable(models))}"
+    return (
+        "A server with both models is told which of them runs by default: "
+        f"quarterturn serve {choice} {done.manifest.name}{folder}"
+    )

@@ -1,0 +1,62 @@
+"""Room: how many requests a worker works on and how many of their bytes it holds, and when that is enough."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+
+from serving.errors import ApiError
+
+RETRY_AFTER_SECONDS = 1
+
+
+class Room:
+    """Counts for one worker, on its event loop: ``requests`` and ``held_bytes`` of them from arrival to answer."""
+
+    def __init__(self, max_in_flight: int, max_held_bytes: int) -> None:
+        self._max_in_flight = max_in_flight
+        self._max_held_bytes = max_held_bytes
+        self.requests = 0
+        self.held_bytes = 0
+        self._at_work = 0
+
+    def check(self) -> None:
+        """Raise ApiError 503, with Retry-After, where there is no room for another request."""
+        if self._at_work >= self._max_in_flight or self.held_bytes > self._max_held_bytes:
+            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+            raise ApiError(503, "busy", "the server is full; try again", headers=headers)
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Count a request as worked on. Raises ApiError 503 where there is no room."""
+        self.check()
+        self._at_work += 1
+        try:
+            yield
+        finally:
+            self._at_work -= 1
+
+
+class Body:
+    """The body of a request as it arrives; the room counts it and its bytes until ``release``."""
+
+    def __init__(self, room: Room, stream: AsyncIterator[bytes]) -> None:
+        self.is_complete = False
+        self._room = room
+        self._stream = stream
+        self._bytes = 0
+        room.requests += 1
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body in pieces. Raises ApiError 503 where it takes the last room, and what the stream does."""
+        async for chunk in self._stream:
+            self._bytes += len(chunk)
+            self._room.held_bytes += len(chunk)
+            self._room.check()
+            yield chunk
+        self.is_complete = True
+
+    def release(self) -> None:
+        """Give the room back; to be called once."""
+        self._room.requests -= 1
+        self._room.held_bytes -= self._bytes

@@ -1,0 +1,1 @@
+"""`quarterturn score`: a folder of images through the graphs without a server, as rows of a file."""

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from serving.recalibrate import new_graph
+from serving.recalibrate.new_graph import Recalibrated, recalibrate
+from serving.recalibrate.report import report, warnings
+from serving.settings import Settings
+from tests.graphs import write_graph
+from tests.serving.image_folders import greys, save_greys
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Recalibrated:
+    folder = tmp_path_factory.mktemp("report")
+    write_graph(folder / "models", "colours")
+    photos = save_greys(folder / "photos", greys(60, 0, 200))
+    for name in ("bad\n1.png", "bad2.png", "bad3.png"):
+        (photos / name).write_text("no image")
+    settings = Settings(models=folder / "models", device="cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(new_graph, "BAD_FILES_KEPT", 2)
+        return recalibrate("colours", photos, "mine", settings, progress=lambda done, total: None)
+
+
+def test_bad_files_are_listed_and_the_many_counted(done: Recalibrated) -> None:
+    first, second, more, _ = warnings(done)
+    assert "bad\\n1.png: no image of a format taken here" in first
+    assert "bad2.png: no image" in second
+    assert more == "left out: 1 more files"
+
+
+def test_few_images_are_warned_of(done: Recalibrated) -> None:
+    *_, warning = warnings(done)
+    assert warning.startswith("warning: with 60 images the smallest p-value is 0.016")
+    few = done.manifest.calibration
+    enough = few.model_copy(update={"n": 99, "scores": few.scores + [few.scores[-1]] * 39})
+    assert not [
+        line
+        for line in warnings(replace(done, manifest=done.manifest.model_copy(update={"calibration": enough})))
+        if "warning" in line
+    ]
+
+
+def test_the_report_says_what_was_written_and_how_to_serve_it(done: Recalibrated) -> None:
+    text = report(done)
+    assert text.startswith(f"{done.path}: calibrated on 60 images; 3 left out")
+    assert "No difference seen" in text
+    assert text.endswith(f"quarterturn serve --default-classifier mine --models {Path(done.path).parents[1]}")
+    one_class = done.manifest.model_copy(update={"kind": "one_class"})
+    assert "--one-class mine" in report(replace(done, manifest=one_class))
