@@ -95,7 +95,7 @@ def _ours(python: Path, options: Sequence[str], cuda: bool) -> Callable[[Task, i
     def launch(task: Task, port: int) -> Launch:
         command = [str(python.with_name("quarterturn")), "serve", "--port", str(port), *options]
         environment = {"QUARTERTURN_DEVICE": "cuda"} if cuda else {}
-        fields = [("model", task.model)] if task is SCORE else []
+        fields = [("model", task.model)] if task.path == SCORE.path else []
         return Launch(command, port, "/readyz", task.path, environment, fields)
 
     return launch

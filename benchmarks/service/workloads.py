@@ -28,7 +28,8 @@ class Task:
 
 CLASSIFY = Task("classify", "light classifier (WRN 16-1, 4 views)", "cifar10-rotations", "/classify")
 SCORE = Task("score", "36-view score (WRN 10-1)", "cifar10-transformations", "/anomaly_score")
-TASKS = {task.name: task for task in (CLASSIFY, SCORE)}
+SCORE_LARGE = Task("score-large", "36-view score (WRN 10-2)", "cifar10-horse-transformations", "/anomaly_score")
+TASKS = {task.name: task for task in (CLASSIFY, SCORE, SCORE_LARGE)}
 IMAGES = {"png": "32 x 32 PNG", "jpeg": "1-megapixel JPEG"}
 
 
