@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from serving.errors import NoClassifierError, TwoClassifiersError, UnknownModelError, WrongKindError, unknown_name
 from serving.graph import Graph, load_graph
 from serving.lock_file import check_files, file_digest
+from serving.providers import available_cores
 from serving.settings import Settings, variable
 
 GRAPH_FILE = "model.onnx"
@@ -119,7 +121,12 @@ def load_collection(folder: Path, settings: Settings, known: Sequence[Graph] = (
     if settings.lock_file is not None:
         check_files(settings.lock_file, folder, paths)
     by_digest = {graph.digest: graph for graph in known}
-    graphs = [(by_digest and by_digest.get(file_digest(path))) or _load(path, settings) for path in paths]
+
+    def load(path: Path) -> Graph:
+        return (by_digest and by_digest.get(file_digest(path))) or _load(path, settings)
+
+    with ThreadPoolExecutor(available_cores()) as threads:
+        graphs = list(threads.map(load, paths))
     return Collection(tuple(graphs), _default_selection(graphs, settings))
 
 

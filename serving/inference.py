@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from serving.errors import ApiError
 from serving.graph import Graph
 from serving.images import ImageError, decode_image, fit_image
 from serving.manifest import Fitting
-from serving.providers import CPU, CUDA
+from serving.providers import CPU, CUDA, available_cores
 from serving.uploads import Upload
 
 # Pixels of all views together that go through a network in one run: of one image of 36 views at 32 x 32 on a CPU, where
@@ -61,6 +62,12 @@ def chunk_size(graph: Graph) -> int:
 def work(graph: Graph) -> int:
     """Return how many pixels all views of an image have together."""
     return graph.manifest.views * graph.manifest.fitting.size**2
+
+
+def warm_all(graphs: Sequence[Graph], sizes: Callable[[Graph], Sequence[int]]) -> None:
+    """Run blank images through each graph in batches of ``sizes(graph)``, graphs side by side. Raises GraphError."""
+    with ThreadPoolExecutor(available_cores()) as threads:
+        list(threads.map(lambda graph: graph.warm(sizes(graph)), graphs))
 
 
 def batch_sizes(graph: Graph) -> tuple[int, ...]:

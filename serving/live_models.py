@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from serving.answers import alpha_warnings
 from serving.collection import Collection, CollectionError, load_collection
 from serving.graph import Graph, GraphError, load_graph
-from serving.inference import batch_sizes, work
+from serving.inference import batch_sizes, warm_all, work
 from serving.lock_file import LockError
 from serving.metrics import metrics
 from serving.providers import CUDA, ProviderError, available_cores
@@ -47,9 +47,14 @@ class LiveModels:
         self._settings = settings.model_copy(update={"threads": settings.threads or 1})
         self._reloading = asyncio.Lock()
         collection = load_collection(self._settings.models, self._settings)
-        self._runs = _runs_side_by_side(self._settings, collection)
-        self._slots = RunSlots(self._runs)
+        runs = _runs_side_by_side(self._settings, collection)
+        self._slots = RunSlots(runs)
+        self._cores = runs * (self._settings.threads or 1)
         self.current = self._warmed(collection, {})
+
+    def widen(self) -> None:
+        """Give the graphs that profit the session for runs that are alone. Blocking; the server can answer before."""
+        self._widen(self.current)
 
     async def reload(self) -> bool:
         """Load what changed in the models folder and let it take over; say whether it did.
@@ -79,31 +84,40 @@ class LiveModels:
 
     def _changed(self, before: LoadedModels) -> LoadedModels:
         collection = load_collection(self._settings.models, self._settings, before.collection.graphs)
-        return self._warmed(collection, before.runs)
+        loaded = self._warmed(collection, before.runs)
+        self._widen(loaded)
+        return loaded
 
     def _warmed(self, collection: Collection, before: Mapping[str, SharedRuns]) -> LoadedModels:
         """Warm the graphs that have no runs yet. Raises GraphError."""
-        runs: dict[str, SharedRuns] = {}
-        for graph in collection.graphs:
-            if graph.name in before and before[graph.name].graph is graph:
-                runs[graph.name] = before[graph.name]
-                continue
-            wide = self._wide(graph)
-            for made in (graph, wide) if wide else (graph,):
-                made.warm(batch_sizes(made))
-            wait = self._settings.batch_wait_ms / 1000 if graph.provider == CUDA else 0.0
-            batch = metrics().batch_images.labels(graph.name).observe
-            runs[graph.name] = SharedRuns(graph, self._slots, wide=wide, wait=wait, batch=batch)
+        kept = {name: runs for name, runs in before.items() if runs.graph in collection.graphs}
+        warm_all([graph for graph in collection.graphs if graph.name not in kept], batch_sizes)
+        runs = {graph.name: kept.get(graph.name) or self._shared_runs(graph) for graph in collection.graphs}
         for warning in alpha_warnings(collection.default.graphs, self._settings.alpha):
             logger.warning("%s", warning)
         return LoadedModels(collection, runs)
 
-    def _wide(self, graph: Graph) -> Graph | None:
-        """The graph with all the cores of this process, where a single image of it is work for more than one."""
-        cores = self._runs * (self._settings.threads or 1)
-        if graph.provider == CUDA or self._threads_are_set or cores == 1 or work(graph) < WIDE_WORK:
-            return None
-        return load_graph(graph.path, "cpu", cores)
+    def _shared_runs(self, graph: Graph) -> SharedRuns:
+        wait = self._settings.batch_wait_ms / 1000 if graph.provider == CUDA else 0.0
+        batch = metrics().batch_images.labels(graph.name).observe
+        return SharedRuns(graph, self._slots, is_large=self._is_large(graph), wait=wait, batch=batch)
+
+    def _is_large(self, graph: Graph) -> bool:
+        """Whether a single image is work for more than one of this worker's cores."""
+        return graph.provider != CUDA and not self._threads_are_set and self._cores > 1 and work(graph) >= WIDE_WORK
+
+    def _widen(self, loaded: LoadedModels) -> None:
+        for runs in loaded.runs.values():
+            if not runs.is_large or runs.wide is not None:
+                continue
+            try:
+                wide = load_graph(runs.graph.path, "cpu", self._cores)
+                wide.warm(batch_sizes(wide))
+            except RELOAD_FAILURES as error:
+                logger.warning("runs of %s go on with one thread each: %s", runs.graph.name, error)
+                continue
+            if wide.digest == runs.graph.digest:  # else the file was replaced since, and a reload will follow
+                runs.wide = wide
 
 
 def _runs_side_by_side(settings: Settings, collection: Collection) -> int:

@@ -25,7 +25,6 @@ def set_up_logs(log_format: str) -> None:
     With ``log_format`` "json" all of them write through one handler to standard output.
     """
     logging.getLogger("serving").setLevel(logging.INFO)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns of every malformed body
     if log_format == "json":
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(JsonFormatter())

@@ -41,7 +41,6 @@ def open_session(model: bytes, choice: ProviderChoice, threads: int | None = Non
     options.intra_op_num_threads = threads or available_cores()
     options.log_severity_level = _LOG_ERRORS_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.enable_cpu_mem_arena = False  # it keeps the most any run needed, and is no faster (docs/performance.md)
     if choice == "cpu":
         return onnxruntime.InferenceSession(model, options, providers=[CPU])
     gpus, obstacle = _gpus()

@@ -27,6 +27,7 @@ from serving.document import AnomalyAnswer, AnomalyForm, ClassifyAnswer, Classif
 from serving.endpoints import Endpoints
 from serving.graph import GraphError
 from serving.images import ignore_metadata_warnings
+from serving.inference import warm_all
 from serving.live_models import LiveModels
 from serving.lock_file import LockError
 from serving.logs import set_up_logs
@@ -70,8 +71,7 @@ class Quarterturn:
             settings = Settings.from_environment(os.environ)
             if settings.device == "auto":
                 settings = settings.model_copy(update={"device": "cpu"})
-            for graph in load_collection(settings.models, settings).graphs:
-                graph.warm((1,))
+            warm_all(load_collection(settings.models, settings).graphs, lambda _: (1,))
         except (CollectionError, GraphError, LockError, ProviderError, SettingsError) as error:
             raise bentoml.exceptions.BentoMLException(str(error)) from error
         supervise()
@@ -80,6 +80,7 @@ class Quarterturn:
     async def begin(self) -> None:
         """Sample the gauges from now on, and reload the models when this process gets SIGHUP."""
         self._keep(self._sample_gauges())
+        self._keep(asyncio.to_thread(self.live.widen))
         if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
 

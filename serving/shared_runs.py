@@ -36,7 +36,7 @@ class RunSlots:
     def __init__(self, slots: int) -> None:
         self._changed = threading.Condition()
         self._graphs: deque[SharedRuns] = deque()  # those with something to run, in turn
-        self._wide_runs = 0
+        self._large_runs = 0
         self._is_open = True
         self._threads = [threading.Thread(target=self._work, name=f"run-{n}", daemon=True) for n in range(slots)]
         for thread in self._threads:
@@ -63,7 +63,7 @@ class RunSlots:
             graph, parts, is_alone = work
             outcomes = graph.outcomes(parts, is_alone=is_alone)
             with self._changed:
-                self._wide_runs -= graph.has_wide
+                self._large_runs -= graph.is_large
             for loop in {part.loop for part in parts}:
                 with contextlib.suppress(RuntimeError):  # the loop has ended, and with it every request
                     loop.call_soon_threadsafe(_deliver, loop, parts, outcomes)
@@ -84,8 +84,8 @@ class RunSlots:
                     if graph.waiting:
                         self._graphs.append(graph)
                     if parts:
-                        is_alone = not self._wide_runs and not any(other.has_wide for other in self._graphs)
-                        self._wide_runs += graph.has_wide
+                        is_alone = not self._large_runs and not any(other.is_large for other in self._graphs)
+                        self._large_runs += graph.is_large
                         return graph, parts, is_alone
                 if not self._is_open and not self._graphs:
                     return None
@@ -95,9 +95,9 @@ class RunSlots:
 class SharedRuns:
     """The runs of one graph. ``run`` is for the event loop; it holds no more images than the requests that call it.
 
-    ``wide`` is the same graph with a thread for each core, for runs that are alone. ``wait`` is how many seconds a
-    batch that is not full waits for more at most, counted from its first image; ``batch`` is told the size of each run.
-    ``waiting``: images in the queue.
+    ``is_large``: one image is work for all the cores, which a run that is alone gets once ``wide`` is set, the same
+    graph with a thread for each. ``wait`` is how many seconds a batch that is not full waits for more at most, counted
+    from its first image; ``batch`` is told the size of each run. ``waiting``: images in the queue.
     """
 
     def __init__(
@@ -105,14 +105,14 @@ class SharedRuns:
         graph: Graph,
         slots: RunSlots,
         *,
-        wide: Graph | None = None,
+        is_large: bool = False,
         wait: float = 0.0,
         batch: Observe | None = None,
     ) -> None:
         self.graph = graph
-        self.has_wide = wide is not None
+        self.is_large = is_large
+        self.wide: Graph | None = None
         self.waiting = 0
-        self._wide = wide or graph
         self._sizes = batch_sizes(graph)
         self._slots = slots
         self._wait = wait
@@ -175,7 +175,7 @@ class SharedRuns:
             images = [image for part in parts for image in part.images]
             if self._batch:
                 self._batch(len(images))
-            together = (self._wide if is_alone else self.graph).run(np.stack(images))
+            together = ((self.wide if is_alone else None) or self.graph).run(np.stack(images))
         except Exception as error:
             return [error] if len(parts) == 1 else [self.outcomes([part])[0] for part in parts]
         if len(parts) == 1:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 
 from serving.errors import ApiError, unknown_name
 
@@ -18,6 +17,7 @@ IMAGES_FIELD = "images"
 MAX_TEXT_FIELDS = 100
 MAX_TEXT_BYTES = 10_000
 MAX_FILENAME_CHARACTERS = 255
+MAX_BOUNDARY_CHARACTERS = 256
 
 
 @dataclass(frozen=True)
@@ -60,87 +60,64 @@ async def read_form(
     announced or the received body passes ``limits.request_bytes`` or the images their number; 400 for a body that is
     not well formed or ends early, for an unknown field, a file in a text field, a text in ``images``, and no image.
     """
-    media_type, options = parse_options_header(content_type)
-    if media_type != b"multipart/form-data":
-        found = f"not {media_type.decode('latin-1')[:100]!r}" if media_type else "and this one has no Content-Type"
+    media_type, options = parse_options_header(content_type or "")
+    if media_type != "multipart/form-data":
+        found = f"not {media_type[:100]!r}" if media_type else "and this one has no Content-Type"
         raise ApiError(415, "not_multipart", f"send the images as multipart/form-data, {found}")
-    if not options.get(b"boundary"):
-        raise _malformed("the Content-Type has no boundary")
+    boundary = options.get("boundary")
+    if not boundary or len(boundary) > MAX_BOUNDARY_CHARACTERS:
+        raise _malformed(f"the Content-Type has {'too long a' if boundary else 'no'} boundary")
     if content_length is not None and content_length.isdigit() and int(content_length) > limits.request_bytes:
         raise _too_many_bytes(limits)
     reader = _FormReader(limits, text_fields)
     received = 0
     try:
-        parser = reader.parser(options[b"boundary"])
+        parser = PushMultipartParser(boundary, header_charset="latin-1")
         async for chunk in chunks:
             received += len(chunk)
             if received > limits.request_bytes:
                 raise _too_many_bytes(limits)
-            parser.write(chunk)
-    except FormParserError as error:
+            if chunk:
+                for event in parser.parse(chunk):
+                    reader.take(event)
+        parser.close(check_complete=received > 0)
+    except MultipartError as error:
         raise _malformed(str(error)) from error
-    if received and not reader.complete:
-        raise _malformed("the body ends before its last boundary")
     if not reader.form.images:
         raise ApiError(400, "no_images", f"send one or more image files in the field {IMAGES_FIELD!r}")
     return reader.form
 
 
 class _FormReader:
-    """Callbacks of one MultipartParser: collects the parts of a body into a Form."""
+    """Collects what the parser meets in a body into a Form."""
 
     def __init__(self, limits: UploadLimits, text_fields: Sequence[str]) -> None:
         self.form = Form()
-        self.complete = False
         self._limits = limits
         self._text_fields = text_fields
-        self._header_name = b""
-        self._header_value = b""
-        self._disposition = b""
         self._name = ""
         self._filename: str | None = None
-        self._data = bytearray()
+        self._data: list[bytes] = []
         self._size = 0
         self._texts = 0
 
-    def parser(self, boundary: bytes) -> MultipartParser:
-        return MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": self._extend_header_name,
-                "on_header_value": self._extend_header_value,
-                "on_header_end": self._end_header,
-                "on_headers_finished": self._check_part,
-                "on_part_data": self._extend_data,
-                "on_part_end": self._end,
-                "on_end": self._finish,
-            },
-        )
+    def take(self, event: MultipartSegment | bytes | None) -> None:
+        """Take the head of a part, some of its bytes, or its end (None). Raises ApiError."""
+        if event is None:
+            self._end()
+        elif isinstance(event, MultipartSegment):
+            self._begin(event)
+        else:
+            self._extend(event)
 
-    def _begin(self) -> None:
-        self._disposition = b""
-        self._data = bytearray()
-        self._size = 0
-
-    def _extend_header_name(self, data: bytes, start: int, end: int) -> None:
-        self._header_name += data[start:end]
-
-    def _extend_header_value(self, data: bytes, start: int, end: int) -> None:
-        self._header_value += data[start:end]
-
-    def _end_header(self) -> None:
-        if self._header_name.lower() == b"content-disposition":
-            self._disposition = self._header_value
-        self._header_name = self._header_value = b""
-
-    def _check_part(self) -> None:
-        _, options = parse_options_header(self._disposition)
-        if b"name" not in options:
+    def _begin(self, part: MultipartSegment) -> None:
+        if not part.name:
             raise _malformed("a part has no Content-Disposition with a name")
-        self._name = options[b"name"].decode("utf-8", "replace")
-        is_file = b"filename" in options
-        self._filename = options[b"filename"].decode("utf-8", "replace")[:MAX_FILENAME_CHARACTERS] if is_file else None
+        self._data = []
+        self._size = 0
+        self._name = _text(part.name)
+        is_file = part.filename is not None
+        self._filename = _text(part.filename)[:MAX_FILENAME_CHARACTERS] if is_file else None
         if self._name == IMAGES_FIELD:
             if not is_file:
                 raise ApiError(400, "bad_field", f"the field {IMAGES_FIELD!r} takes files, not text or addresses")
@@ -156,8 +133,8 @@ class _FormReader:
             if self._texts > MAX_TEXT_FIELDS:
                 raise ApiError(400, "bad_field", f"one request takes {MAX_TEXT_FIELDS} text fields at most")
 
-    def _extend_data(self, data: bytes, start: int, end: int) -> None:
-        self._size += end - start
+    def _extend(self, data: bytes) -> None:
+        self._size += len(data)
         if self._name == IMAGES_FIELD:
             if self._size > self._limits.image_bytes:
                 self._data.clear()
@@ -166,14 +143,15 @@ class _FormReader:
             raise ApiError(
                 400, "bad_field", f"the text of the field {self._name!r} is longer than {MAX_TEXT_BYTES} bytes"
             )
-        self._data += data[start:end]
+        self._data.append(data)
 
     def _end(self) -> None:
+        data = b"".join(self._data)
         if self._name != IMAGES_FIELD:
-            self.form.texts.setdefault(self._name, []).append(self._data.decode("utf-8", "replace"))
+            self.form.texts.setdefault(self._name, []).append(data.decode("utf-8", "replace"))
         elif self._size or self._filename:  # a browser sends an empty, nameless file where none was chosen
-            self.form.images.append(Upload(bytes(self._data), self._filename or None, self._size_error()))
-        self._data = bytearray()
+            self.form.images.append(Upload(data, self._filename or None, self._size_error()))
+        self._data = []
 
     def _size_error(self) -> ApiError | None:
         if self._size <= self._limits.image_bytes:
@@ -181,8 +159,10 @@ class _FormReader:
         reason = f"the file has {self._size} bytes; an image may have {self._limits.image_bytes}"
         return ApiError(413, "image_too_large", reason)
 
-    def _finish(self) -> None:
-        self.complete = True
+
+def _text(value: str) -> str:
+    """Read as UTF-8 what a header was read as Latin-1, which takes any bytes."""
+    return value.encode("latin-1").decode("utf-8", "replace")
 
 
 def _malformed(reason: str) -> ApiError:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from serving import live_models
 from serving.graph import Graph
 from serving.inference import batch_sizes
 from serving.live_models import LiveModels
@@ -41,6 +42,41 @@ def test_every_batch_size_of_every_graph_has_run(tmp_path: Path, monkeypatch: py
     assert {graph.name: {size for name, size in ran if name == graph.name} for graph in graphs} == {
         graph.name: set(batch_sizes(graph)) for graph in graphs
     }
+
+
+def large_graphs(models: Path, monkeypatch: pytest.MonkeyPatch) -> LiveModels:
+    """A server of two cores for which every graph is large."""
+    monkeypatch.setattr(live_models, "WIDE_WORK", 1)
+    write_graph(models, "colours")
+    return LiveModels(Settings(models=models, device="cpu", runs=2))
+
+
+def test_large_graphs_get_all_cores_once_the_server_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = large_graphs(tmp_path, monkeypatch)
+    runs = live.current.runs["colours"]
+    assert runs.is_large
+    assert runs.wide is None
+    live.widen()
+    assert runs.wide is not None
+    assert runs.wide.session.get_session_options().intra_op_num_threads == 2
+    write_graph(tmp_path, "views", formula="transformation")
+    assert asyncio.run(live.reload())
+    assert live.current.runs["views"].wide is not None
+    assert live.current.runs["colours"] is runs
+    live.close()
+
+
+@pytest.mark.parametrize("content", [b"junk", build_graph("colours", classes=["x", "y", "z"]).SerializeToString()])
+def test_a_file_replaced_since_is_not_the_wide_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    live = large_graphs(tmp_path, monkeypatch)
+    replace(tmp_path, "colours", content)
+    live.widen()
+    runs = live.current.runs["colours"]
+    assert runs.wide is None
+    assert asyncio.run(runs.run([solid(0)]))["probabilities"].shape == (1, 3)
+    live.close()
 
 
 def test_a_changed_and_a_new_graph_take_over(

@@ -181,7 +181,8 @@ def test_graphs_take_turns(tmp_path: Path, graph: Graph, monkeypatch: pytest.Mon
 def test_a_run_that_is_alone_is_wide(tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     wide = load_graph(write_graph(tmp_path), threads=2)
     runs = Runs(graph, monkeypatch, slots=2)
-    runs.shared = SharedRuns(graph, runs.slots, wide=wide)
+    runs.shared = SharedRuns(graph, runs.slots, is_large=True)
+    runs.shared.wide = wide
     light = SharedRuns(graph, runs.slots)
     used: list[Graph] = []
     run = Graph.run
