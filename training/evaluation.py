@@ -31,13 +31,12 @@ from training.metrics import Scores, detection
 from training.onnx_graph import scorer_graph
 from training.published import beside_published
 from training.recipe import Recipe
-from training.run_folder import RunError, RunFolder, load_network
+from training.run_folder import EVALUATION_FILE, RunError, RunFolder, load_network
 from training.score_curves import score_curves
 from training.scorer import Scorer, build_scorer
 from training.training_run import calibration_images, fitting_of, load_split
 
 ALPHA = 0.05
-EVALUATION_FILE = "evaluation.json"
 METRICS = ("auroc", "aupr", "fpr95")
 
 Evaluation = dict[str, Any]

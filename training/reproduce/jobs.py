@@ -11,9 +11,8 @@ from typing import Any
 from training.recipe import Recipe, Scale
 from training.recipe_files import load_recipe
 from training.reproduce.targets import Target, recipes_of
-from training.run_folder import RunError, RunFolder, settings_that_differ
+from training.run_folder import EVALUATION_FILE, RunError, RunFolder, settings_that_differ
 
-EVALUATION_FILE = "evaluation.json"
 LOG_FILE = "log.txt"
 
 
