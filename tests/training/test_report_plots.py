@@ -11,7 +11,7 @@ import pytest
 from tests.training.report_runs import mean_auroc, write_run
 from training.report.collect import Collection, collect
 from training.report.document import Drawing, build_document
-from training.report.plots import PLOTS, corruption_bars, roc_curves, score_histograms
+from training.report.plots import PLOTS, corruption_bars, label_corruption, roc_curves, score_histograms
 from training.score_curves import score_curves
 
 
@@ -30,6 +30,17 @@ def test_a_corruption_that_a_row_lacks_is_no_bar(tmp_path: Path) -> None:
     assert [label.get_text() for label in axis.get_xticklabels()] == ["fog", "frost", "snow"]
     bars = {round(bar.get_x() + bar.get_width() / 2, 1): round(bar.get_height()) for bar in axis.patches}
     assert bars == {-0.2: 50, 0.8: 60, 2.2: 70, 0.2: 40}
+
+
+def test_panels_show_the_same_range_of_strengths(tmp_path: Path) -> None:
+    """Of one strength alone, as CIFAR-100 has at scale cpu, a range of its own would be a few hundredths wide."""
+    for strength in (0.0, 0.8):
+        write_run(tmp_path / f"a{strength}", "cifar10-labels-none", [f"labels.strength={strength}"])
+    write_run(tmp_path / "b", "cifar100-labels-none", ["labels.strength=0.4"])
+    figure = label_corruption(collect(tmp_path).systems)
+    assert figure is not None
+    assert [axis.get_title() for axis in figure.axes] == ["cifar10", "cifar100"]
+    assert [axis.get_xlim() for axis in figure.axes] == [(-0.03, 1.03)] * 2
 
 
 def curves(*sets: str, seed: int = 0) -> dict[str, Any]:

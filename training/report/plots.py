@@ -42,7 +42,10 @@ def label_corruption(systems: Sequence[System]) -> Figure | None:
             if isinstance(run.sweep_value, int | float) and "error" in run.figures():
                 points.setdefault(float(run.sweep_value), []).append(100 * run.figures()["error"])
         panels.setdefault(system.recipe.data.name, {})[system.label] = points
-    return _lines(panels, "strength of the corruption", "error, %")
+    figure = _lines(panels, "strength of the corruption", "error, %")
+    for axis in () if figure is None else figure.axes:
+        axis.set_xlim(-0.03, 1.03)  # all strengths, in each panel alike, and of a panel with one strength too
+    return figure
 
 
 def _lines(panels: dict[str, dict[str, dict[float, list[float]]]], x: str, y: str) -> Figure | None:
