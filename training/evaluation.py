@@ -26,12 +26,13 @@ from training.data.ood import OodSet, load_ood, wanted_count
 from training.data.splits import halves, share_of_each_class
 from training.detectors import detector_scores
 from training.environment import library_versions, source_revision
+from training.evaluation_file import EVALUATION_FILE
 from training.graph_runner import GraphRunner, Outputs
 from training.metrics import Scores, detection
 from training.onnx_graph import scorer_graph
 from training.published import beside_published
 from training.recipe import Recipe
-from training.run_folder import EVALUATION_FILE, RunError, RunFolder, load_network
+from training.run_folder import RunError, RunFolder, load_network
 from training.score_curves import score_curves
 from training.scorer import Scorer, build_scorer
 from training.training_run import calibration_images, fitting_of, load_split

@@ -18,7 +18,6 @@ from training.objectives.build import build_objective
 from training.recipe import Recipe
 
 CHECKPOINT_FORMAT = 1
-EVALUATION_FILE = "evaluation.json"
 _NOT_OF_A_TRAINING = {"trainer", "sweep", "published", "targets", "row", "title"}
 
 

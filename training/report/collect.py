@@ -14,9 +14,9 @@ from training.published import measured_figures
 from training.recipe import Recipe, Scale
 from training.recipe_files import RecipeError, load_recipe
 from training.reproduce.wall_time import CALLS_FILE, Call, read_calls
-from training.run_folder import EVALUATION_FILE, flat_settings, settings_that_differ
+from training.run_folder import flat_settings, settings_that_differ
 
-FILES = ("recipe.json", "training.json", EVALUATION_FILE)
+FILES = ("recipe.json", "training.json", "evaluation.json")
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _read(path: Path, name: str) -> Run | str | None:
         try:
             contents[file] = json.loads((path / file).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            return "not evaluated" if file == EVALUATION_FILE else f"no {file}"
+            return "not evaluated" if file == "evaluation.json" else f"no {file}"
         except ValueError:
             return f"{file} is damaged"
     settings, training, evaluation = (contents[file] for file in FILES)
