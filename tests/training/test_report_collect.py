@@ -43,12 +43,13 @@ def test_the_fullest_of_three_is_kept_wherever_it_stands(tmp_path: Path) -> None
     assert [name for name, _ in collection.left_out] == ["a", "c"]
 
 
-def test_an_evaluation_by_other_settings_is_a_row_of_its_own_but_fewer_sets_are_not(tmp_path: Path) -> None:
-    """Fewer sets are no other way to measure: what rows are compared on says it."""
+def test_an_evaluation_by_other_settings_is_a_row_of_its_own_but_one_of_other_images_is_not(tmp_path: Path) -> None:
+    """Of fewer images or sets it is no other measure, and tables say of which it is."""
     write_run(tmp_path / "a", "cifar10-baseline", **AREAS)
-    write_run(tmp_path / "b", "cifar10-baseline", ['evaluation.ood=["svhn"]'], seed=1, **AREAS)
+    fewer = ['evaluation.ood=["svhn"]', "evaluation.limit=300"]
+    write_run(tmp_path / "b", "cifar10-baseline", fewer, seed=1, **AREAS)
     path = write_run(tmp_path / "c", "cifar10-baseline", seed=2, **AREAS) / "evaluation.json"
-    settings = json.loads((tmp_path / "c" / "recipe.json").read_text())["evaluation"] | {"limit": 300}
+    settings = json.loads((tmp_path / "c" / "recipe.json").read_text())["evaluation"] | {"score": "kl"}
     path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": settings}))
     rows = {system.variant: system.seeds for system in collect(tmp_path).systems}
-    assert rows == {(): [0, 1], ("evaluation.limit=300",): [2]}
+    assert rows == {(): [0, 1], ('evaluation.score="kl"',): [2]}

@@ -16,6 +16,13 @@ from training.recipe_files import RecipeError, load_recipe
 from training.reproduce.wall_time import CALLS_FILE, Call, read_calls
 from training.run_folder import flat_settings, settings_that_differ
 
+# Which test images, and how many, is no other way to measure: tables and conditions say it, and what rows have in common.
+_OF_THE_SAMPLE = {
+    "evaluation.ood",
+    "evaluation.ood_ratio",
+    "evaluation.limit",
+    "evaluation.corruptions.limit",
+}
 FILES = ("recipe.json", "training.json", "evaluation.json")
 
 
@@ -161,7 +168,7 @@ def _read(path: Path, name: str) -> Run | str | None:
     value = None if swept is None else after.get(swept)
     judged = evaluation.get("settings", settings["evaluation"])
     variant = tuple(dict.fromkeys([*variant, *_judged_otherwise(shipped.settings()["evaluation"], judged)]))
-    variant = tuple(change for change in variant if not change.startswith("evaluation.ood="))  # see Basis
+    variant = tuple(change for change in variant if change.split("=")[0] not in _OF_THE_SAMPLE)
     # rows, targets and printed figures as they are now; settings as they were run
     current = {"targets": shipped.targets, "row": shipped.row, "title": shipped.title, "published": shipped.published}
     return Run(name, recipe.model_copy(update=current), training, evaluation, value, variant)
