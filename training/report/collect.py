@@ -16,7 +16,7 @@ from training.recipe_files import RecipeError, load_recipe
 from training.reproduce.wall_time import CALLS_FILE, Call, read_calls
 from training.run_folder import flat_settings, settings_that_differ
 
-# Which test images, and how many, is no other way to measure: tables and conditions say it, and what rows have in common.
+# Of which test images, and how many, is no other way to measure: tables and conditions say it (see Basis).
 _OF_THE_SAMPLE = {
     "evaluation.ood",
     "evaluation.ood_ratio",
