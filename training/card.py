@@ -179,7 +179,7 @@ def _measured(facts: CardFacts) -> str:
             (
                 figure["metric"],
                 f"{figure['published_percent']:g}" + (" (derived)" if figure["derived"] else ""),
-                "-" if figure["measured_percent"] is None else f"{figure['measured_percent']:.1f}",
+                "-" if figure["measured_percent"] is None else f"{figure['measured_percent']:.1f}" + _over(figure),
                 figure["where"],
             )
             for figure in evaluation["published"]
@@ -193,6 +193,11 @@ def _measured(facts: CardFacts) -> str:
         f"views in {conditions['seconds'] / 60:.1f} minutes."
     )
     return "\n\n".join(parts)
+
+
+def _over(figure: dict[str, Any]) -> str:
+    """Say what a measured mean is over, where that is less than the paper's."""
+    return f" (over {figure['measured_over']})" if "measured_over" in figure else ""
 
 
 def _ood_table(evaluation: Evaluation, baseline: Evaluation | None) -> str:

@@ -178,12 +178,12 @@ def reproduce(
     from training.reproduce.reproduce import reproduce as reproduce_target
     from training.reproduce.reproduce import summary
 
-    outcome = reproduce_target(
+    reproduced = reproduce_target(
         target, data, out, scale=_scale(scale), seeds=seeds, engine=engine, max_minutes=max_minutes
     )
-    for line in summary(outcome):
+    for line in (*summary(reproduced.outcome), reproduced.call.in_words):
         typer.echo(line)
-    raise typer.Exit(outcome.exit_status)
+    raise typer.Exit(reproduced.outcome.exit_status)
 
 
 def report(

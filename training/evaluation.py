@@ -26,6 +26,7 @@ from training.data.ood import OodSet, load_ood, wanted_count
 from training.data.splits import halves, share_of_each_class
 from training.detectors import detector_scores
 from training.environment import library_versions, source_revision
+from training.evaluation_file import EVALUATION_FILE
 from training.graph_runner import GraphRunner, Outputs
 from training.metrics import Scores, detection
 from training.onnx_graph import scorer_graph
@@ -37,7 +38,6 @@ from training.scorer import Scorer, build_scorer
 from training.training_run import calibration_images, fitting_of, load_split
 
 ALPHA = 0.05
-EVALUATION_FILE = "evaluation.json"
 METRICS = ("auroc", "aupr", "fpr95")
 
 Evaluation = dict[str, Any]

@@ -52,6 +52,8 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     for figure in evaluation["published"]:
         measured = figure["measured_percent"]
         beside = "not measured by this run" if measured is None else f"measured {measured:.1f}"
+        if "measured_over" in figure:
+            beside += f" over {figure['measured_over']}"
         console.print(
             f"{figure['metric']}: published {figure['published_percent']} ({figure['where']}), {beside}",
             highlight=False,

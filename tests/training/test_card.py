@@ -167,6 +167,14 @@ def test_published_figures_stand_beside_measured_ones(recipe: Recipe) -> None:
     assert rows_of(render_card(make_facts(recipe)), "auroc_mean") == [["auroc_mean", "96.2", "84.6", "Figure 5"]]
 
 
+def test_a_mean_over_a_part_of_the_papers_sets_is_called_that(recipe: Recipe) -> None:
+    facts = make_facts(recipe)
+    assert facts.evaluation is not None
+    published = [{**facts.evaluation["published"][0], "measured_over": "7 of the 8 sets, without svhn"}]
+    card = render_card(make_facts(recipe, evaluation={**facts.evaluation, "published": published}))
+    assert rows_of(card, "auroc_mean")[0][2] == "84.6 (over 7 of the 8 sets, without svhn)"
+
+
 def test_without_evaluation_the_card_says_so(recipe: Recipe) -> None:
     assert "Not measured: the run has no evaluation" in render_card(make_facts(recipe, evaluation=None))
 

@@ -144,6 +144,10 @@ def test_the_mean_over_sets_stands_beside_the_papers(classifier: tuple[RunFolder
     figure = next(row for row in evaluation["published"] if row["metric"] == "auroc_mean")
     mean = evaluation["ood_mean"]["kl_rotation"]["auroc"]
     assert figure["measured_percent"] == pytest.approx(100 * mean, abs=0.01)
+    assert figure["measured_over"] == "2 of the 8 sets, without rademacher, blobs, svhn, places365, lsun, cifar100"
+    stream = io.StringIO()
+    print_evaluation(evaluation, Console(file=stream, width=400))
+    assert f"measured {figure['measured_percent']:.1f} over 2 of the 8 sets, without rademacher" in stream.getvalue()
 
 
 def test_half_of_the_test_images_calibrates_the_other_reports(cifar_root: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from training.commands import add_commands
+from training.reproduce.targets import TARGETS, Target, recipes_of
 
 # recipe | what the paper calls the row | metric, printed figure, where; '*': by arithmetic from printed figures
 ROWS = """
@@ -66,6 +67,15 @@ def paper_rows() -> dict[str, tuple[str, dict[str, tuple[float, bool]], list[str
             printed[metric] = (float(value.rstrip("*")), value.endswith("*"))
         rows[name] = (row, printed, targets.split())
     return rows
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+def test_rows_stand_in_the_papers_order(target: Target) -> None:
+    """Then come our own, by name."""
+    found = [recipe.name for recipe in recipes_of(target, "paper")]
+    printed = [name for name, (_, _, targets) in paper_rows().items() if target.name in targets]
+    assert found[: len(printed)] == printed
+    assert found[len(printed) :] == [name for name in OURS if name in found]
 
 
 @pytest.mark.parametrize("name", paper_rows())

@@ -21,7 +21,7 @@ from training.reproduce.jobs import Job, is_finished, plan, sweep_overrides
 from training.reproduce.reproduce import open_engine, summary
 from training.reproduce.run_job import STOPPED, run_job
 from training.reproduce.sweep import SweepOutcome, run_sweep
-from training.reproduce.sweep_display import duration, share_trained
+from training.reproduce.sweep_display import share_trained
 from training.reproduce.targets import TARGETS, TargetError, find_target
 from training.run_folder import RunError, RunFolder
 
@@ -185,10 +185,6 @@ def test_places_and_threads_share_the_machine() -> None:
     gpus = LocalEngine(jobs=5, gpus=["2", "5"], cores=8)
     assert gpus.places == 2
     assert gpus.environment(1) == {"OMP_NUM_THREADS": "4", "MKL_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "5"}
-
-
-def test_durations_read_well() -> None:
-    assert [duration(seconds) for seconds in (3, 100, 4000)] == ["3 s", "2 min", "1 h 07 min"]
 
 
 def test_a_job_is_a_process_that_stops_at_a_checkpoint_when_its_sweep_is_killed(root: Path, tmp_path: Path) -> None:

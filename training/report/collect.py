@@ -13,8 +13,16 @@ from pydantic import ValidationError
 from training.published import measured_figures
 from training.recipe import Recipe, Scale
 from training.recipe_files import RecipeError, load_recipe
+from training.reproduce.wall_time import CALLS_FILE, Call, read_calls
 from training.run_folder import flat_settings, settings_that_differ
 
+# Of which test images, and how many, is no other way to measure: tables and conditions say it (see Basis).
+_OF_THE_SAMPLE = {
+    "evaluation.ood",
+    "evaluation.ood_ratio",
+    "evaluation.limit",
+    "evaluation.corruptions.limit",
+}
 FILES = ("recipe.json", "training.json", "evaluation.json")
 
 
@@ -73,10 +81,11 @@ class System:
 
 @dataclass
 class Collection:
-    """What a folder of runs holds. ``left_out``: (folder, reason)."""
+    """What a folder of runs holds. ``left_out``: (folder, reason). ``calls`` of `quarterturn reproduce`."""
 
     systems: list[System] = field(default_factory=list)
     left_out: list[tuple[str, str]] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
 
     @property
     def scales(self) -> list[Scale]:
@@ -90,10 +99,12 @@ class Collection:
 
 
 def collect(folder: Path, scale: Scale | None = None) -> Collection:
-    """Read every run folder under ``folder``, at ``scale`` if given; recipes that do not ship are passed over."""
+    """Read every run folder under ``folder``, at ``scale`` if given; recipes that do not ship are passed over.
+
+    Of several folders that hold the same training (recipe, settings, seed), the one with the fullest evaluation counts.
+    """
     collection = Collection()
-    groups: dict[tuple[str, str, tuple[str, ...]], list[Run]] = {}
-    seen: dict[tuple[Any, ...], str] = {}
+    groups: dict[tuple[str, str, tuple[str, ...]], dict[tuple[int, float | str | None], Run]] = {}
     for path in sorted(folder.rglob("recipe.json")):
         run = _read(path.parent, str(path.parent.relative_to(folder)))
         if isinstance(run, str):
@@ -101,17 +112,27 @@ def collect(folder: Path, scale: Scale | None = None) -> Collection:
             continue
         if run is None or (scale is not None and run.recipe.scale != scale):
             continue
-        group = (run.recipe.name, run.recipe.scale, run.variant)
-        identity = (*group, run.sweep_value, run.seed)
-        if identity in seen:
-            collection.left_out.append((run.name, f"the same training as {seen[identity]}"))
-            continue
-        seen[identity] = run.name
-        groups.setdefault(group, []).append(run)
+        group = groups.setdefault((run.recipe.name, run.recipe.scale, run.variant), {})
+        place = (run.seed, run.sweep_value)
+        if place in group:
+            fuller, other = sorted((group[place], run), key=_fullness, reverse=True)  # stable: else the first by path
+            more = ", whose evaluation holds more" if _fullness(fuller) > _fullness(other) else ""
+            collection.left_out.append((other.name, f"the same training as {fuller.name}{more}"))
+            run = fuller
+        group[place] = run
     for (_, _, variant), runs in sorted(groups.items()):
-        ordered = sorted(runs, key=lambda run: (run.seed, _order(run.sweep_value)))
+        ordered = sorted(runs.values(), key=lambda run: (run.seed, _order(run.sweep_value)))
         collection.systems.append(System(ordered[0].recipe, variant, tuple(ordered)))
+    collection.left_out.sort()
+    collection.calls = [call for path in sorted(folder.rglob(CALLS_FILE)) for call in read_calls(path)]
     return collection
+
+
+def _fullness(run: Run) -> tuple[bool, int, int]:
+    """Order evaluations by what they hold: curves, sets and corruptions, parts (later formats have more)."""
+    evaluation = run.evaluation
+    sets = len(evaluation["ood"]) + len(evaluation.get("corruptions", {}).get("accuracy", {}))
+    return bool(evaluation.get("curves")), sets, len(evaluation)
 
 
 def _order(value: float | str | None) -> tuple[float, str]:
@@ -145,9 +166,20 @@ def _read(path: Path, name: str) -> Run | str | None:
     after = flat_settings(recipe.settings())
     variant = tuple(_changes(shipped.settings(), recipe.settings(), swept))
     value = None if swept is None else after.get(swept)
+    judged = evaluation.get("settings", settings["evaluation"])
+    variant = tuple(dict.fromkeys([*variant, *_judged_otherwise(shipped.settings()["evaluation"], judged)]))
+    variant = tuple(change for change in variant if change.split("=")[0] not in _OF_THE_SAMPLE)
     # rows, targets and printed figures as they are now; settings as they were run
     current = {"targets": shipped.targets, "row": shipped.row, "title": shipped.title, "published": shipped.published}
     return Run(name, recipe.model_copy(update=current), training, evaluation, value, variant)
+
+
+def _judged_otherwise(shipped: dict[str, Any], judged: dict[str, Any]) -> Iterator[str]:
+    """Yield the settings in which an evaluation was another one than the recipe that ships asks for."""
+    before, after = flat_settings(shipped, "evaluation."), flat_settings(judged, "evaluation.")
+    for key in sorted(before.keys() | after.keys()):
+        if before.get(key) != after.get(key) and (key in after or before[key] is not None):
+            yield f"{key}={json.dumps(after.get(key))}"
 
 
 def _changes(shipped: dict[str, Any], run: dict[str, Any], swept: str | None) -> Iterator[str]:

@@ -14,13 +14,13 @@ _STYLE = """
 body { margin: 2rem auto; max-width: 76rem; padding: 0 1rem; color: var(--ink); background: var(--paper);
        font: 16px/1.5 system-ui, sans-serif; }
 h2 { margin-top: 3rem; border-bottom: 1px solid var(--line); }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; margin: 1rem 0 0.5rem; }
 table { border-collapse: collapse; font-size: 0.875rem; }
 caption { text-align: left; font-weight: 600; padding: 0.5rem 0; }
 th, td { border: 1px solid var(--line); padding: 0.25rem 0.6rem; text-align: left; vertical-align: top; }
 th { background: var(--head); }
 figure { margin: 1.5rem 0; padding: 0.75rem; background: #ffffff; color: #1b1b1b; border-radius: 0.5rem; }
-figure svg { width: 100%; height: auto; }
+figure svg { max-width: 100%; height: auto; }
 .note { font-size: 0.875rem; opacity: 0.85; }
 """
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from training.report.collect import System
+from training.report.collect import Run, System
 from training.report.figures_of_rows import standard_error
 
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#17becf", "#7f7f7f")
@@ -41,7 +42,10 @@ def label_corruption(systems: Sequence[System]) -> Figure | None:
             if isinstance(run.sweep_value, int | float) and "error" in run.figures():
                 points.setdefault(float(run.sweep_value), []).append(100 * run.figures()["error"])
         panels.setdefault(system.recipe.data.name, {})[system.label] = points
-    return _lines(panels, "strength of the corruption", "error, %")
+    figure = _lines(panels, "strength of the corruption", "error, %")
+    for axis in () if figure is None else figure.axes:
+        axis.set_xlim(-0.03, 1.03)  # all strengths, in each panel alike, and of a panel with one strength too
+    return figure
 
 
 def _lines(panels: dict[str, dict[str, dict[float, list[float]]]], x: str, y: str) -> Figure | None:
@@ -64,7 +68,7 @@ def _lines(panels: dict[str, dict[str, dict[float, list[float]]]], x: str, y: st
 
 
 def corruption_bars(systems: Sequence[System]) -> Figure | None:
-    """Figure 3: accuracy by corruption, each bar the mean over severities and seeds."""
+    """Figure 3: accuracy by corruption, each bar the mean over severities and seeds; none where there is no figure."""
     found = {system.label: _by_corruption(system) for system in systems}
     found = {label: bars for label, bars in found.items() if bars}
     if not found:
@@ -74,9 +78,9 @@ def corruption_bars(systems: Sequence[System]) -> Figure | None:
     axis = figure.subplots()
     width = 0.8 / len(found)
     for place, (label, bars) in enumerate(found.items()):
-        at = np.arange(len(names)) + (place - (len(found) - 1) / 2) * width
-        heights = [float(np.mean(bars[name])) if name in bars else 0.0 for name in names]
-        errors = [(standard_error(bars[name]) or 0.0) if name in bars else 0.0 for name in names]
+        at = [names.index(name) + (place - (len(found) - 1) / 2) * width for name in bars]
+        heights = [float(np.mean(values)) for values in bars.values()]
+        errors = [standard_error(values) or 0.0 for values in bars.values()]
         axis.bar(at, heights, width, yerr=errors, label=label, color=COLOURS[place % len(COLOURS)])
     axis.set_xticks(range(len(names)), [name.replace("_", " ") for name in names], rotation=45, ha="right", fontsize=8)
     axis.set_ylabel("accuracy, %")
@@ -98,43 +102,55 @@ def corruption_means(section: dict[str, Any]) -> dict[str, float]:
 
 
 def roc_curves(systems: Sequence[System]) -> Figure | None:
-    """Figure 5: a ROC curve of each row, first seed; a panel an out-of-distribution set."""
-    curves = {system.label: system.runs[0].evaluation.get("curves") for system in systems if system.runs}
-    there = {label: found for label, found in curves.items() if found}
-    names = list(dict.fromkeys(name for found in there.values() for name in found["true_positive_rate"]))
+    """Figure 5: a ROC curve of each row, first seed; a panel an out-of-distribution set, dashed where trained on it."""
+    there = {system.label: run.evaluation for system in systems if (run := first_with_curves(system)) is not None}
+    names = list(dict.fromkeys(name for found in there.values() for name in found["curves"]["true_positive_rate"]))
     if not names:
         return None
     figure, axes = _grid(len(names))
     for axis, name in zip(axes, names, strict=True):
+        title = name
         for place, (label, found) in enumerate(there.items()):
-            if name in found["true_positive_rate"]:
-                rates = found["true_positive_rate"][name]
-                axis.plot(found["false_positive_rate"], rates, label=label, color=COLOURS[place % len(COLOURS)])
+            curves, exposed = found["curves"], name in found.get("exposed", [])
+            if name in curves["true_positive_rate"]:
+                axis.plot(
+                    curves["false_positive_rate"],
+                    curves["true_positive_rate"][name],
+                    label=label,
+                    color=COLOURS[place % len(COLOURS)],
+                    linestyle="--" if exposed else "-",
+                )
+                title += "\n(dashed: trained on)" if exposed else ""
         axis.plot([0, 1], [0, 1], color="#999999", linewidth=0.7, linestyle=":")
-        axis.set(title=name, xlabel="false positive rate", ylabel="true positive rate")
+        axis.set(title=title, xlabel="false positive rate", ylabel="true positive rate")
+        axis.title.set_fontsize(10)
     axes[0].legend(fontsize=7)
     return figure
 
 
 def score_histograms(systems: Sequence[System]) -> Figure | None:
-    """Figure 5: the anomaly scores of normal images and of all held-out sets together, first seed; a panel a row."""
-    there = [(system, system.runs[0].evaluation.get("curves")) for system in systems if system.runs]
-    drawn = [(system, found) for system, found in there if found]
+    """Figure 5: the scores of normal images and of all sets that no row was trained on, first seed; a panel a row."""
+    drawn = [(system, run.evaluation) for system in systems if (run := first_with_curves(system)) is not None]
     if not drawn:
         return None
+    apart = {"normal", *(name for _, found in drawn for name in found.get("exposed", []))}
     figure, axes = _grid(len(drawn), wide=1.2)
     for axis, (system, found) in zip(axes, drawn, strict=True):
-        apart = ("normal", *system.runs[0].evaluation.get("exposed", []))
-        others = np.sum([counts for name, counts in found["counts"].items() if name not in apart], axis=0)
-        kinds = (("normal", np.asarray(found["counts"]["normal"])), ("out of distribution", others))
+        counted = {name: np.asarray(counts) for name, counts in found["curves"]["counts"].items()}
+        others = np.sum([counts for name, counts in counted.items() if name not in apart], axis=0)
+        kinds = (("normal", counted["normal"]), ("out of distribution", others))
         for place, (label, counts) in enumerate(kinds):
-            axis.stairs(
-                counts / counts.sum(), found["bin_edges"], label=label, color=COLOURS[place], fill=True, alpha=0.5
-            )
+            edges = found["curves"]["bin_edges"]
+            axis.stairs(counts / counts.sum(), edges, label=label, color=COLOURS[place], fill=True, alpha=0.5)
         axis.set(title=system.label, xlabel=f"anomaly score ({system.recipe.evaluation.score})", ylabel="share")
         axis.title.set_fontsize(9)
         axis.legend(fontsize=7)
     return figure
+
+
+def first_with_curves(system: System) -> Run | None:
+    """Return the run of the lowest seed whose evaluation keeps curves, which older ones do not; None if none does."""
+    return next((run for run in system.runs if run.evaluation.get("curves")), None)
 
 
 def _grid(panels: int, wide: float = 1.0) -> tuple[Figure, list[Any]]:
@@ -147,17 +163,54 @@ def _grid(panels: int, wide: float = 1.0) -> tuple[Figure, list[Any]]:
     return figure, axes[:panels]
 
 
-PLOTS: dict[str, tuple[tuple[str, str, Plot], ...]] = {
+@dataclass(frozen=True)
+class PlotKind:
+    """A plot of a target: its name in file names, its caption, the part of an evaluation it is drawn from."""
+
+    name: str
+    caption: str
+    part: str
+    draw: Plot
+
+
+PLOTS: dict[str, tuple[PlotKind, ...]] = {
     "figure-2": (
-        ("strength", "Accuracy over the attack's radius, mean and standard error over seeds", attack_strength),
+        PlotKind(
+            "strength",
+            "Accuracy over the attack's radius, mean and standard error over seeds",
+            "adversarial",
+            attack_strength,
+        ),
     ),
-    "figure-3": (("bars", "Accuracy by corruption, mean over the severities", corruption_bars),),
-    "figure-4": (("curves", "Error over the strength of label corruption", label_corruption),),
+    "figure-3": (
+        PlotKind(
+            "bars",
+            "Accuracy by corruption, mean over the severities; mean and standard error over seeds",
+            "corruptions",
+            corruption_bars,
+        ),
+    ),
+    "figure-4": (
+        PlotKind(
+            "curves",
+            "Error over the strength of label corruption, mean and standard error over seeds",
+            "accuracy",
+            label_corruption,
+        ),
+    ),
     "figure-5": (
-        ("roc", "ROC curves by out-of-distribution set; out-of-distribution is positive", roc_curves),
-        (
+        PlotKind(
+            "roc",
+            "ROC curves by out-of-distribution set, of the first seed of each row alone; out-of-distribution is "
+            "positive; dashed where a row was trained on images of the set",
+            "curves",
+            roc_curves,
+        ),
+        PlotKind(
             "scores",
-            "Anomaly scores of normal and out-of-distribution images; higher is more anomalous",
+            "Anomaly scores of normal images and of those of all sets that no row was trained on, of the first seed of "
+            "each row alone; higher is more anomalous",
+            "curves",
             score_histograms,
         ),
     ),

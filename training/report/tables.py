@@ -1,23 +1,27 @@
-"""The report's tables as data: rows of text, percentages with one decimal, printed beside measured."""
+"""The report's tables of figures as data: rows of text, percentages with one decimal, printed beside measured."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from training.published import PAPER_SETS
 from training.recipe import Scale
+from training.recipe_files import load_recipe
+from training.report.basis import Basis, basis_of
 from training.report.collect import Collection, System
-from training.report.figures_of_rows import MEAN_OVER_SWEEP, longest, measured, published, state_of
-from training.reproduce.sweep_display import duration
+from training.report.figures_of_rows import MEAN_OVER_SWEEP, auroc_of, measured, over_seeds, published, state_of
+from training.report.images_of_rows import images_of
 from training.reproduce.targets import Target, recipes_of
 
 METRIC_TITLES = {
     "accuracy": "accuracy",
+    "accuracy_pgd20_more": "accuracy, 20-step PGD, more images",
     "accuracy_pgd20": "accuracy, 20-step PGD",
     "accuracy_pgd100": "accuracy, 100-step PGD",
-    "accuracy_corruptions_mean": "accuracy, mean over corruptions",
-    "auroc_mean": "AUROC, mean over sets",
 }
+# Shown only where there is such a figure, and the metric whose printed figure stands beside it.
+_OPTIONAL = {"accuracy_pgd20_more": "accuracy_pgd20", "auroc_others_mean": "auroc_others_mean"}
 
 
 @dataclass(frozen=True)
@@ -51,134 +55,115 @@ def systems_of(collection: Collection, target: Target, scale: Scale) -> list[Sys
 
 
 def figures_table(collection: Collection, target: Target, scale: Scale) -> Table:
-    """Return the target's single figures: printed, measured with its standard error, difference, seeds."""
+    """Return the target's single figures: printed, measured with its standard error, difference, images, seeds."""
     systems = systems_of(collection, target, scale)
-    rows = [_row(system, metric, target) for system in systems for metric in target.metrics]
-    header = ["row", "figure", "printed", "measured", "difference", "seeds", "scale"]
-    note = "In percent. Measured: mean ± standard error over the seeds."
+    basis = basis_of(systems)
+    rows = [
+        _row(system, metric, target, basis)
+        for system in systems
+        for metric in target.metrics
+        if metric not in _OPTIONAL or measured(system, metric, basis) is not None
+    ]
+    header = ["row", "figure", "printed", "measured", "difference", "test images", "seeds", "scale"]
+    notes = ["In percent. Measured: mean ± standard error over the seeds, of two or more."]
     if any(cell.endswith("*") for row in rows for cell in row):
-        note += " * follows from printed figures by arithmetic."
-    return Table(f"{target.title} (scale `{scale}`)", header, rows, " ".join(filter(None, [note, mark(scale)])))
+        notes.append("* follows from printed figures by arithmetic.")
+    notes += [*_notes(systems, target, basis), mark(scale)]
+    return Table(f"{target.title} (scale `{scale}`)", header, rows, " ".join(filter(None, notes)))
 
 
-def _row(system: System, metric: str, target: Target) -> list[str]:
-    printed, found = published(system.recipe, metric, target), measured(system, metric)
+def _row(system: System, metric: str, target: Target, basis: Basis) -> list[str]:
+    printed = published(system.recipe, _OPTIONAL.get(metric, metric), target)
+    found = measured(system, metric, basis)
     shown = "-" if printed is None else f"{printed.value:g}" + ("*" if printed.derived else "")
-    cells = [_label(system), _metric_title(system, metric), shown]
+    cells = [row_label(system), _metric_title(system, metric, basis), shown]
     if found is None:
-        return [*cells, state_of(system), "-", str(len(system.seeds) or "-"), system.scale]
-    value = f"{100 * found.mean:.1f}"
-    if found.error is not None:
-        value += f" ± {100 * found.error:.1f}"
+        return [*cells, state_of(system), "-", "-", str(len(system.seeds) or "-"), system.scale]
     difference = "-" if printed is None else f"{100 * found.mean - printed.value:+.1f}"
-    return [*cells, value, difference, str(found.seeds), system.scale]
+    return [*cells, found.percent, difference, images_of(system, metric, basis), str(found.seeds), system.scale]
 
 
-def _metric_title(system: System, metric: str) -> str:
+def _metric_title(system: System, metric: str, basis: Basis) -> str:
+    means = {
+        "accuracy_corruptions_mean": f"accuracy, {basis.mean_of_corruptions}",
+        "auroc_mean": f"AUROC, {basis.mean_of_sets}",
+        "auroc_others_mean": f"AUROC, {basis.mean_of_others}",
+    }
     sweep = system.recipe.sweep
     if sweep is None or not metric.endswith(MEAN_OVER_SWEEP):
-        return METRIC_TITLES.get(metric, metric)
+        return {**METRIC_TITLES, **means}.get(metric, metric)
     values = ", ".join(f"{value:g}" if isinstance(value, float) else value for value in sweep.values)
-    return f"{metric.removesuffix(MEAN_OVER_SWEEP)}, mean over {sweep.key.split('.')[-1]} {values}"
+    whole = load_recipe(system.recipe.name).sweep
+    part = f" ({len(sweep.values)} of {len(whole.values)})" if whole and len(whole.values) > len(sweep.values) else ""
+    return f"{metric.removesuffix(MEAN_OVER_SWEEP)}, mean over {sweep.key.split('.')[-1]} {values}{part}"
 
 
-def _label(system: System) -> str:
+def _notes(systems: Sequence[System], target: Target, basis: Basis) -> list[str]:
+    """Say what is needed to read the figures rightly: where printed ones stand, and what means and attacks are over."""
+    notes = []
+    places = {figure.where.split(":")[0] for system in systems for figure in system.recipe.published}
+    own = target.title.split(":")[0]
+    if elsewhere := sorted(place for place in target.sections if place in places and own not in places):
+        notes.append(f"Printed in {' and '.join(elsewhere)}, not in {own} itself.")
+    if any(metric.startswith("accuracy_pgd") for metric in target.metrics):
+        notes.append("'clean': accuracy without attack on the very images attacked.")
+        if any(measured(system, "accuracy_pgd20_more", basis) is not None for system in systems):
+            notes.append("PGD of 20 and of 100 steps are compared on the same images; 20 steps were tried on more too.")
+    if "accuracy_corruptions_mean" in target.metrics and basis.corruptions and basis.corruptions_lacking:
+        notes.append(
+            f"The printed mean is over all {len(basis.corruptions) + len(basis.corruptions_lacking)} corruptions, the "
+            f"measured one over those that every run has: without {', '.join(basis.corruptions_lacking)}."
+        )
+    if "auroc_mean" in target.metrics and basis.sets and basis.sets_lacking:
+        notes.append(
+            f"The printed mean is over {len(PAPER_SETS)} sets, the measured one over those of them that every row has: "
+            f"without {', '.join(basis.sets_lacking)}."
+        )
+    return notes
+
+
+def row_label(system: System) -> str:
+    """Return a row's name and its recipe."""
     return f"{system.label} (`{system.recipe.name}`)"
 
 
-def conditions_table(collection: Collection, target: Target, scale: Scale) -> Table | None:
-    """Return what each row was measured under; None if nothing was run."""
-    rows = []
-    for system in systems_of(collection, target, scale):
-        if not system.runs:
-            continue
-        run = longest(system.runs)
-        data, evaluation, inside = run.training["data"], run.evaluation, run.evaluation["in_distribution"]
-        rows.append(
-            [
-                _label(system),
-                network_name(system),
-                str(run.recipe.optimiser.epochs)
-                + (f" after {run.recipe.pretraining.epochs} of pre-training" if run.recipe.pretraining else ""),
-                f"{data['count']} of {data['available']} {data['name']}",
-                str(inside["count"]) + _also_evaluated(evaluation),
-                f"{len(system.runs)} x up to {duration(run.training['seconds'])}",
-                f"{run.training['device']}; {evaluation['conditions']['device']}",
-                _shared([_short(found.evaluation["conditions"]["source_revision"]) for found in system.runs]),
-                _shared([found.training["data"]["digest"][7:19] for found in system.runs]),
-                ", ".join(missing_of(evaluation)) or "none",
-            ]
-        )
-    header = ["row", "network", "epochs", "training images", "test images", "trainings", "device: training; evaluation"]
-    header += ["source", "data digest", "missing sets"]
-    return Table(f"Conditions (scale `{scale}`)", header, rows) if rows else None
-
-
-def _short(revision: str) -> str:
-    commit, plus, changes = revision.partition("+")
-    return commit[:12] + plus + changes
-
-
-def missing_of(evaluation: dict[str, Any]) -> list[str]:
-    """Return what the evaluation asked for and the data root, or the installation, did not have."""
-    missing = [*evaluation["missing"], *evaluation.get("corruptions", {}).get("missing", [])]
-    auto_attack = evaluation.get("adversarial", {}).get("auto_attack") or {}
-    return [*missing, "AutoAttack"] if "missing" in auto_attack else missing
-
-
-def _also_evaluated(evaluation: dict[str, Any]) -> str:
-    parts = [""]
-    corrupted, attacked = evaluation.get("corruptions", {}), evaluation.get("adversarial", {})
-    if corrupted.get("origin") is not None:
-        parts.append(f"{corrupted['count']} a corruption and severity, {corrupted['origin']}")
-    for attack in ("pgd20", "pgd100"):
-        if attack in attacked:
-            found = attacked[attack]
-            parts.append(f"{found['count']} under {found['steps']}-step PGD of radius {found['epsilon_255']:g}/255")
-    return "; ".join(parts)
-
-
-def _shared(values: list[str]) -> str:
-    return ", ".join(dict.fromkeys(values))
-
-
-def network_name(system: System) -> str:
-    """Return the network in words, e.g. 'WRN 40-2, dropout 0.3'."""
-    network = system.recipe.network
-    if network.kind != "wide_resnet":
-        return network.kind
-    return f"WRN {network.depth}-{network.width}" + (f", dropout {network.dropout:g}" if network.dropout else "")
-
-
 def ood_table(collection: Collection, target: Target, scale: Scale) -> Table | None:
-    """Return each row's AUROC by out-of-distribution set, first seed, and the mean over the sets all rows share.
+    """Return each row's AUROC by out-of-distribution set over its seeds, and the means over the sets all rows share.
 
     None if nothing was run.
     """
     systems = [system for system in systems_of(collection, target, scale) if system.runs]
-    evaluations = [system.runs[0].evaluation for system in systems]
-    names = list(dict.fromkeys(name for evaluation in evaluations for name in evaluation["ood"]))
-    if not names:
+    there = dict.fromkeys(name for system in systems for run in system.runs for name in run.evaluation["ood"])
+    if not there:
         return None
-    exposed = {name for evaluation in evaluations for name in evaluation.get("exposed", [])}
-    held_out = [name for name in names if name not in exposed and all(name in found["ood"] for found in evaluations)]
-    rows = []
-    for name in names:
-        cells = []
-        for evaluation in evaluations:
-            found = evaluation["ood"].get(name)
-            mark_exposed = " (trained on)" if name in evaluation.get("exposed", []) else ""
-            cells.append("-" if found is None else f"{100 * found[evaluation['score']]['auroc']:.1f}{mark_exposed}")
-        rows.append([name, *cells])
-    if held_out:
-        means = [
-            sum(evaluation["ood"][name][evaluation["score"]]["auroc"] for name in held_out) / len(held_out)
-            for evaluation in evaluations
-        ]
-        rows.append([f"mean over the {len(held_out)} sets held out of every row", *(f"{100 * m:.1f}" for m in means)])
-    return Table(
-        f"AUROC by set (scale `{scale}`)",
-        ["set", *(system.label for system in systems)],
-        rows,
-        " ".join(filter(None, ["In percent, of each row's own score, its first seed.", mark(scale)])),
-    )
+    basis = basis_of(systems)
+    rows = [[name, *(_ood_cell(system, name) for system in systems)] for name in PAPER_SETS if name in there]
+    if basis.sets:
+        rows.append(_mean_row(systems, "auroc_mean", basis.mean_of_sets, basis))
+    rows += [[name, *(_ood_cell(system, name) for system in systems)] for name in there if name not in PAPER_SETS]
+    if basis.others:
+        rows.append(_mean_row(systems, "auroc_others_mean", basis.mean_of_others, basis))
+    note = "In percent, of each row's own score; mean ± standard error over the seeds. Means are over sets that every "
+    note += "row has and none was trained on."
+    header = ["set", *(f"{system.label}, {_seeds(system)}" for system in systems)]
+    return Table(f"AUROC by set (scale `{scale}`)", header, rows, " ".join(filter(None, [note, mark(scale)])))
+
+
+def _mean_row(systems: Sequence[System], metric: str, title: str, basis: Basis) -> list[str]:
+    found = [measured(system, metric, basis) for system in systems]
+    return [title, *("-" if mean is None else mean.percent for mean in found)]
+
+
+def _ood_cell(system: System, name: str) -> str:
+    values = [value for run in system.runs if (value := auroc_of(run, name)) is not None]
+    found = over_seeds(values)
+    if found is None:
+        return "-"
+    some = f" ({found.seeds} of {_seeds(system)})" if found.seeds < len(system.runs) else ""
+    exposed = any(name in run.evaluation.get("exposed", []) for run in system.runs)
+    return found.percent + (" (trained on)" if exposed else "") + some
+
+
+def _seeds(system: System) -> str:
+    count = len(system.seeds)
+    return f"{count} seed{'s' if count > 1 else ''}"

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from training.evaluation_file import EVALUATION_FILE
 from training.recipe import Recipe, Scale
 from training.recipe_files import load_recipe
 from training.reproduce.targets import Target, recipes_of
 from training.run_folder import RunError, RunFolder, settings_that_differ
 
-EVALUATION_FILE = "evaluation.json"
 LOG_FILE = "log.txt"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from training.recipe import Scale
@@ -9,8 +11,17 @@ from training.reproduce.engine import Engine, EngineError
 from training.reproduce.jobs import plan
 from training.reproduce.sweep import SweepOutcome, run_sweep
 from training.reproduce.targets import find_target
+from training.reproduce.wall_time import Call, keep_call
 
 ENGINES = ("local", "ray")
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """How a target's jobs ended, and the call that ran them."""
+
+    outcome: SweepOutcome
+    call: Call
 
 
 def reproduce(
@@ -22,15 +33,32 @@ def reproduce(
     seeds: int = 1,
     engine: str = "local",
     max_minutes: float | None = None,
-) -> SweepOutcome:
-    """Train and evaluate every network of ``target`` into folders of ``runs``. Raises TargetError, EngineError."""
+) -> Reproduced:
+    """Train and evaluate every network of ``target`` into folders of ``runs``, and keep there how long that took.
+
+    Raises TargetError, EngineError.
+    """
+    began = time.monotonic()
     jobs = plan(find_target(target), scale, seeds)
     runs.mkdir(parents=True, exist_ok=True)
     opened = open_engine(engine, len(jobs))
     try:
-        return run_sweep(jobs, data, runs, opened, max_minutes=max_minutes)
+        outcome = run_sweep(jobs, data, runs, opened, max_minutes=max_minutes)
     finally:
         opened.close()
+    call = Call(
+        target=target,
+        scale=scale,
+        seeds=seeds,
+        engine=opened.described,
+        seconds=round(time.monotonic() - began, 1),
+        finished=len(outcome.finished),
+        finished_before=len(outcome.finished_before),
+        stopped=len(outcome.stopped),
+        failed=len(outcome.failures),
+    )
+    keep_call(runs, call)
+    return Reproduced(outcome, call)
 
 
 def open_engine(name: str, jobs: int) -> Engine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from training.durations import duration
 from training.progress import note
 from training.reproduce.job_process import last_line, log_path
 from training.reproduce.jobs import Job
@@ -29,7 +30,7 @@ class SweepDisplay:
         self._console = Console(stderr=True)
         self._live = Live(console=self._console, auto_refresh=False, transient=True)
         self._began = time.monotonic()
-        self._share_before: float | None = None
+        self._shares_before: dict[Job, float] = {}
 
     def __enter__(self) -> SweepDisplay:
         if self._console.is_terminal:
@@ -64,7 +65,7 @@ class SweepDisplay:
         if not self._console.is_terminal:
             return
         shares = {job: share_trained(job, self._runs) for job in running}
-        left = self._time_left(len(finished) + sum(shares.values()), len(waiting) + len(running))
+        left = self._time_left(shares, finished, len(waiting))
         done = len(before) + len(finished)
         counts = f"{done} of {self._total} jobs done"
         counts += f", {failed} failed" if failed else ""
@@ -75,18 +76,19 @@ class SweepDisplay:
         bar = ProgressBar(total=self._total, completed=done + sum(shares.values()), width=40)
         self._live.update(Group(bar, Text(f"{counts}; {left}; {self._engine}"), table), refresh=True)
 
-    def _time_left(self, work: float, remaining: int) -> str:
-        """Say how long is left if it goes on as it has since this call began; ``work`` in jobs, of which some are part.
+    def _time_left(self, shares: Mapping[Job, float], finished: Sequence[Job], waiting: int) -> str:
+        """Say how long is left if it goes on as it has since this call began; ``shares`` of the running jobs are done.
 
-        Work that an earlier call did on the running jobs does not count.
+        Work that an earlier call did on these jobs does not count.
         """
-        if self._share_before is None:
-            self._share_before = work
-        gained, passed = work - self._share_before, time.monotonic() - self._began
+        for job, share in shares.items():
+            self._shares_before.setdefault(job, share)
+        done = {**shares, **dict.fromkeys(finished, 1.0)}
+        gained = sum(share - self._shares_before.get(job, 0.0) for job, share in done.items())
         if gained <= 0:
             return "time left not known yet"
-        part = work - int(work)
-        return f"{duration(passed / gained * (remaining - part))} left"
+        remaining = waiting + len(shares) - sum(shares.values())
+        return f"{duration((time.monotonic() - self._began) / gained * remaining)} left"
 
 
 def share_trained(job: Job, runs: Path) -> float:
@@ -109,11 +111,3 @@ def _logged(log: Path, name: str) -> float:
     """Return a number of the last line of a training log; 0 if there is none yet."""
     line = last_line(log)
     return float(json.loads(line)[name]) if line else 0.0
-
-
-def duration(seconds: float) -> str:
-    """Return '50 s', '12 min' or '3 h 20 min'."""
-    if seconds < 90:
-        return f"{max(0.0, seconds):.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"

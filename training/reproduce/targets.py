@@ -26,7 +26,8 @@ class Target:
     sections: tuple[str, ...] = ()
 
 
-ATTACKED = ("accuracy", "accuracy_pgd20", "accuracy_pgd100")
+_LABEL_ROWS = ("none", "none-rotations", "glc5", "glc5-rotations", "glc10", "glc10-rotations")
+ATTACKED = ("accuracy", "accuracy_pgd20_more", "accuracy_pgd20", "accuracy_pgd100")
 TARGETS = {
     target.name: target
     for target in (
@@ -40,10 +41,28 @@ TARGETS = {
             ("Section 3.2",),
         ),
         Target("figure-4", "Figure 4: error over the strength of label corruption", ("error_mean",), ("Table 2",)),
-        Target("figure-5", "Figure 5: out-of-distribution detection", ("auroc_mean",), ("Section 4.1",)),
+        Target(
+            "figure-5",
+            "Figure 5: out-of-distribution detection",
+            ("auroc_mean", "auroc_others_mean"),
+            ("Section 4.1",),
+        ),
     )
 }
 LATER = ("table-3", "table-4")
+# The rows of the paper's tables from top to bottom, and of its figures from the baseline on.
+_PRINTED_ORDER = (
+    "cifar10-normal",
+    "cifar10-adversarial",
+    "cifar10-adversarial-rotations",
+    "cifar10-trades",
+    "cifar10-trades-rotations",
+    "cifar10-robustness-normal",
+    "cifar10-robustness-rotations",
+    *(f"cifar{classes}-labels-{row}" for classes in (10, 100) for row in _LABEL_ROWS),
+    "cifar10-baseline",
+    "cifar10-rotations",
+)
 
 
 def find_target(name: str) -> Target:
@@ -56,7 +75,7 @@ def find_target(name: str) -> Target:
 
 
 def recipes_of(target: Target, scale: Scale) -> list[Recipe]:
-    """Return the recipes of a target at ``scale``: those the paper prints figures for, then others, each by name.
+    """Return the recipes of a target at ``scale``: those of the paper in its order, then others by name.
 
     Raises TargetError if there are none.
     """
@@ -66,10 +85,11 @@ def recipes_of(target: Target, scale: Scale) -> list[Recipe]:
     return found
 
 
-def _order(recipe: Recipe) -> tuple[bool, list[tuple[int, str]]]:
-    """Numbers in a name by their size: glc5 before glc10."""
+def _order(recipe: Recipe) -> tuple[int, list[tuple[int, str]]]:
+    """Rows that the paper does not print come last, numbers in their names by size: cifar10 before cifar100."""
+    place = _PRINTED_ORDER.index(recipe.name) if recipe.name in _PRINTED_ORDER else len(_PRINTED_ORDER)
     words = re.findall(r"\d+|\D+", recipe.name)
-    return not recipe.published, [(int(word), "") if word.isdigit() else (-1, word) for word in words]
+    return place, [(int(word), "") if word.isdigit() else (-1, word) for word in words]
 
 
 def _listed() -> str:
