@@ -30,9 +30,8 @@ from serving.uploads import Upload
 
 RUNS_ON_A_GPU = 2  # one computes while the images of the other are on their way
 # Images in one run on a CPU at most, and pixels of all their views: what a single-threaded run works on stays in a
-# core's cache. Processor time an image over that of one at a time, on 1 MB of cache a core: WRN 16-1 with 4 views 0.95,
-# 0.94 and 0.95 in runs of 4, 8 and 16, WRN 10-1 with 36 views 1.02, 1.06 and 1.11 in runs of 2, 4 and 8. A server's
-# runs are chosen for short waits and little memory as well (``inference.chunk_size``).
+# core's cache. Measured in docs/decisions/0020-images-of-a-run.md, with why a server's runs (``inference.chunk_size``)
+# are smaller.
 IMAGES_OF_A_RUN = 8
 VIEW_PIXELS_OF_A_RUN = 36 * 32 * 32
 # Files that a thread reads, decodes and then runs in one go: of a light graph four runs' worth, as changing between
