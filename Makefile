@@ -11,10 +11,12 @@ help:
 	@echo "make bench   the service against raw ONNX Runtime, FastAPI, LitServe and stock BentoML; needs wrk (apt-get install wrk)"
 	@echo "make bench-feed   training feed against bare forward and backward"
 	@echo "make bench-score   \`quarterturn score\` against raw ONNX Runtime"
-	@echo "make soak    five minutes of good, bad, huge, slow and aborted requests; status 1 if anything is not right"
-	@echo "make fuzz    $(SECONDS) seconds of damaged images and requests, with fresh seeds; status 1 at the first fault"
-	@echo "make gpu-check   train, export and score on this machine's GPU; status 3 if there is none"
+	@echo "make soak    five minutes of good, bad, huge, slow and aborted requests; Error 1 if anything is not right"
+	@echo "make fuzz    $(SECONDS) seconds of damaged images and requests, with fresh seeds; Error 1 at the first fault"
+	@echo "make gpu-check   train, export and score on this machine's GPU; Error 1 if anything is not right, Error 3 if there is no GPU"
 	@echo "make bento   build the Bento"
+	@echo "make clean   remove the environments and the caches"
+	@echo "Error N is what make prints of a check that ended with status N; make's own exit status is then 2."
 
 serve: .venv-serve/ready
 	.venv-serve/bin/quarterturn serve --port $(PORT)

@@ -65,9 +65,9 @@ def score(
     The same command goes on where an interrupted one stopped, from the file OUT.part.
     """
     from serving.answers import alpha_warnings
+    from serving.printable import printable
     from serving.progress import progress_of
     from serving.score.formats import writer_for
-    from serving.score.image_files import printable
     from serving.score.pipeline import Scorer
     from serving.score.table import score_table
 

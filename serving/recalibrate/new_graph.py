@@ -23,9 +23,10 @@ from serving.files import write_together
 from serving.graph import Graph, load_graph
 from serving.manifest import METADATA_KEY, Calibration, Manifest, dump_manifest
 from serving.model_card import CARD_FILE
+from serving.printable import printable
 from serving.recalibrate.card import RecalibrationFacts, recalibrated_card
 from serving.recalibrate.comparison import Comparison, compare_scores
-from serving.score.image_files import ImageFiles, printable
+from serving.score.image_files import ImageFiles
 from serving.score.pipeline import Scorer
 from serving.settings import Settings
 

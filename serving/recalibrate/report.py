@@ -6,9 +6,9 @@ import shlex
 from collections.abc import Iterator
 
 from serving.calibration import smallest_alpha
+from serving.printable import printable
 from serving.recalibrate.in_words import comparison_report
 from serving.recalibrate.new_graph import Recalibrated
-from serving.score.image_files import printable
 from serving.settings import default_models_folder
 
 # With so many images or more, the smallest p-value is 0.01 or less.

@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from serving.printable import printable
+
 
 class FilesError(ValueError):
     """Paths of which one is not there, or that hold no file."""
@@ -57,21 +59,14 @@ class ImageFiles:
                     yield file
 
 
-def printable(path: Path | str) -> str:
-    """Return a path for a person to read: one line, every character printable, the others as escapes like ``\\n``."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in str(path)
-    )
-
-
 def _files_below(folder: Path) -> Iterator[Path]:
     unlisted: list[Path] = []
     for directory, subfolders, names in os.walk(folder, onerror=lambda error: unlisted.append(Path(error.filename))):
         yield from unlisted
         unlisted.clear()
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        parent = Path(directory)
         for name in sorted(names):
             if not name.startswith("."):
-                yield Path(directory) / name
+                yield parent / name
     yield from unlisted

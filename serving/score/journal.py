@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from serving.score.image_files import printable
+from serving.printable import printable
 from serving.score.pipeline import ReadFile, Stamp, current_stamp
 from serving.score.rows import COLUMNS, Row
 

@@ -23,16 +23,20 @@ from numpy.typing import NDArray
 from serving.collection import load_selection
 from serving.errors import ApiError
 from serving.graph import Graph, GraphError
-from serving.inference import Fitted, chunk_size, fit_upload, run_graph
+from serving.inference import Fitted, chunk_size, fit_upload, work
 from serving.providers import CPU, available_cores
 from serving.settings import Settings
 from serving.uploads import Upload
 
-FILES_PER_BATCH = 8
 RUNS_ON_A_GPU = 2  # one computes while the images of the other are on their way
-# Pixels of all views in one run on a CPU: with one image of 36 views, or 8 of 4 views, what a single-threaded run works
-# on stays in a core's cache (four of 36 views at a time took 1.2 times as long an image, on 2 MB of cache a core).
+# Images in one run on a CPU at most, and pixels of all their views: what a single-threaded run works on stays in a
+# core's cache. Measured in docs/decisions/0020-images-of-a-run.md, with why a server's runs (``inference.chunk_size``)
+# are smaller.
+IMAGES_OF_A_RUN = 8
 VIEW_PIXELS_OF_A_RUN = 36 * 32 * 32
+# Files that a thread reads, decodes and then runs in one go: of a light graph four runs' worth, as changing between
+# Python and the graph after each run took 3 % longer; of a heavy graph fewer, so that all cores have work.
+FILES_PER_BATCH = 4 * IMAGES_OF_A_RUN
 # Of all runs together: on many cores, large images take fewer runs of more threads each.
 VIEW_PIXELS_AT_A_TIME = 4 * 1024 * 1024
 
@@ -62,14 +66,14 @@ class Batch:
 class Scorer:
     """Graphs, and how they are run over many files: ``runs`` at a time, with the limits on an image of ``settings``.
 
-    Files are in work ``batch`` at a time.
+    A thread works on ``batch`` files at a time.
     """
 
     def __init__(self, graphs: Sequence[Graph], settings: Settings, runs: int) -> None:
         self.graphs = tuple(graphs)
         self.settings = settings
         self.runs = runs
-        self.batch = max(FILES_PER_BATCH, *(images_of_a_run(graph) for graph in graphs))
+        self.batch = max(_files_of_a_batch(graph) for graph in graphs)
 
     @classmethod
     def load(cls, settings: Settings, names: Sequence[str] = ()) -> Scorer:
@@ -141,13 +145,22 @@ def images_of_a_run(graph: Graph) -> int:
     """Return how many images go through a graph in one run, at least 1."""
     if graph.provider != CPU:
         return chunk_size(graph)
-    return max(1, min(FILES_PER_BATCH, VIEW_PIXELS_OF_A_RUN // _view_pixels(graph)))
+    return max(1, min(IMAGES_OF_A_RUN, VIEW_PIXELS_OF_A_RUN // work(graph)))
+
+
+def _files_of_a_batch(graph: Graph) -> int:
+    if graph.provider != CPU:
+        return max(IMAGES_OF_A_RUN, images_of_a_run(graph))
+    return max(IMAGES_OF_A_RUN, FILES_PER_BATCH * images_of_a_run(graph) // IMAGES_OF_A_RUN)
 
 
 def _run(graph: Graph, images: Sequence[Fitted]) -> Outputs:
-    step = images_of_a_run(graph)
+    fitting, step = graph.manifest.fitting, images_of_a_run(graph)
     try:
-        runs = [run_graph(graph, images[start : start + step]) for start in range(0, len(images), step)]
+        runs = [
+            graph.run(np.stack([image[fitting] for image in images[start : start + step]]))
+            for start in range(0, len(images), step)
+        ]
     except GraphError:
         raise
     except Exception as error:  # onnxruntime's exceptions share no other base; memory that is used up, say
@@ -158,11 +171,7 @@ def _run(graph: Graph, images: Sequence[Fitted]) -> Outputs:
 def _runs_at_a_time(graph: Graph, most: int) -> int:
     if graph.provider != CPU:
         return RUNS_ON_A_GPU
-    return max(1, min(most, VIEW_PIXELS_AT_A_TIME // (images_of_a_run(graph) * _view_pixels(graph))))
-
-
-def _view_pixels(graph: Graph) -> int:
-    return graph.manifest.views * graph.manifest.fitting.size**2
+    return max(1, min(most, VIEW_PIXELS_AT_A_TIME // (images_of_a_run(graph) * work(graph))))
 
 
 def _batches(files: Iterable[Path], size: int) -> Iterator[list[Path]]:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.printable import printable
 from serving.score.formats import writer_for
-from serving.score.image_files import ImageFiles, printable
+from serving.score.image_files import ImageFiles
 from serving.score.journal import Journal, ScoreRun, open_journal
 from serving.score.pipeline import Scorer
 from serving.score.rows import Row, batch_rows

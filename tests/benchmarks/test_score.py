@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks import score
+from serving.graph import load_graph
 from serving.images import read_image
 from serving.manifest import Fitting
 from serving.providers import CPU, CUDA
@@ -30,7 +32,7 @@ def test_the_table_has_a_row_a_model(
     *_, row = capsys.readouterr().out.splitlines()
     model, image, plan, raw, scored, ratio, cpu, possible = row.strip("| ").split(" | ")
     assert (model, image) == ("colours", "32 x 32 PNG")
-    assert re.fullmatch(r"batch [18], \d+ x \d+", plan)
+    assert re.fullmatch(r"batch [18], \d+ x \d+(, spinning)?", plan)
     assert float(raw) > 0
     assert float(scored) > 0
     for spread in (ratio, cpu):
@@ -42,9 +44,26 @@ def test_the_table_has_a_row_a_model(
 def test_there_is_a_plan_for_every_batch_and_way_to_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score, "available_cores", lambda: 6)
     assert {str(plan) for plan in score.plans(CPU)} == {
-        f"batch {batch}, {way}" for batch in (1, 8) for way in ("1 x 6", "6 x 1")
+        f"batch {batch}, {way}" for batch in (1, 8) for way in ("1 x 6", "1 x 6, spinning", "6 x 1")
     }
     assert {plan.runs for plan in score.plans(CUDA)} == {1, 2}
+
+
+def test_the_best_plan_is_not_the_one_that_was_lucky_once() -> None:
+    lucky, steady, slow = score.Plan(1, 1, 2), score.Plan(8, 2, 1), score.Plan(64, 1, 2)
+    speeds = {lucky: iter([200.0, 90.0, 91.0]), steady: iter([100.0, 101.0, 99.0]), slow: iter([50.0, 51.0, 52.0])}
+    assert score.best_plan(list(speeds), lambda plan: next(speeds[plan])) == steady
+
+
+@pytest.mark.parametrize("spinning", [False, True])
+def test_a_plan_has_a_session_as_it_says(tmp_path: Path, spinning: bool) -> None:
+    graph = load_graph(write_graph(tmp_path, "colours"))
+    again = score.loaded(graph, score.Plan(8, 1, 2, spinning))
+    options = again.session.get_session_options()
+    assert options.intra_op_num_threads == 2
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == str(int(spinning))
+    images = np.zeros((3, 32, 32, 3), np.uint8)
+    np.testing.assert_allclose(again.run(images)["anomaly_score"], graph.run(images)["anomaly_score"], rtol=1e-5)
 
 
 def test_pictures_are_what_their_kind_says() -> None:

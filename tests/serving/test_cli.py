@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from serving.cli import HOW_TO_GET_TRAINING, OFFLINE_COMMANDS, add_offline_commands, app
 from serving.launch import EXAMPLE_IMAGE, example_command
+from serving.score.pipeline import FILES_PER_BATCH
 from tests.graphs import solid, write_graph
 from tests.serving.image_folders import greys, save_greys
 
@@ -111,7 +112,7 @@ def test_score_that_is_interrupted_says_how_to_go_on(tmp_path: Path, models: Pat
     assert stopped.stderr.splitlines()[-1] == "interrupted: the same command goes on from here"
     assert "Traceback" not in stopped.stderr
     done = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert "100 of 100 files scored, 8 of them by the interrupted run" in done.output
+    assert f"100 of 100 files scored, {FILES_PER_BATCH} of them by the interrupted run" in done.output
 
 
 def test_calibrate_writes_a_model_and_says_how_the_scores_differ(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ class Objective(Protocol):
     """A training objective over a batch of images.
 
     ``heads``: name -> classes of the network's heads. ``views_per_image``: how many views of an image go through the
-    network in a step. An objective that attacks its images, corrects labels or exposes outliers is another module of
-    this package with the same three members.
+    network in a step. An objective that attacks its images or exposes outliers is another module of this package with
+    the same three members; what corrects for wrong labels is a LabelLoss of ``training.labels.correction``.
     """
 
     heads: dict[str, int]

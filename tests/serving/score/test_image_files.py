@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.score.image_files import FilesError, ImageFiles, printable
+from serving.score.image_files import FilesError, ImageFiles
 
 
 def touch(path: Path) -> Path:
@@ -74,17 +74,3 @@ def test_a_path_that_is_not_there_and_an_empty_folder_are_refused(tmp_path: Path
     touch(tmp_path / ".hidden")
     with pytest.raises(FilesError, match="no files in"):
         ImageFiles([tmp_path]).count()
-
-
-@pytest.mark.parametrize(
-    ("path", "shown"),
-    [
-        ("photos/été 1.png", "photos/été 1.png"),
-        ("a\nb\x1b[31m.png", r"a\nb\x1b[31m.png"),
-        (os.fsdecode(b"\xff.png"), r"\udcff.png"),
-        ("\u202egnp.exe", r"\u202egnp.exe"),
-    ],
-)
-def test_a_path_is_shown_on_one_line_of_printable_characters(path: str, shown: str) -> None:
-    assert printable(Path(path)) == shown
-    assert printable(Path(path)).encode()

@@ -11,7 +11,16 @@ import pytest
 from PIL import Image
 
 from serving.graph import Graph, GraphError, load_graph
-from serving.score.pipeline import FILES_PER_BATCH, Batch, ReadFile, Scorer, current_stamp, images_of_a_run
+from serving.manifest import INPUT_NAME
+from serving.score.pipeline import (
+    FILES_PER_BATCH,
+    IMAGES_OF_A_RUN,
+    Batch,
+    ReadFile,
+    Scorer,
+    current_stamp,
+    images_of_a_run,
+)
 from serving.settings import Settings
 from tests.graphs import build_graph, solid, without_free_batch, write_graph
 from tests.serving.image_folders import save
@@ -116,6 +125,37 @@ class Turnstile:
         return self._session.run(*arguments)
 
 
+class Counted:
+    """A graph's session that notes how many images each run has."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+        self.sizes: list[int] = []
+
+    def run(self, names: Any, inputs: dict[str, Any]) -> Any:
+        self.sizes.append(len(inputs[INPUT_NAME]))
+        return self._session.run(names, inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "batches", "of_a_run"),
+    [
+        ("colours", FILES_PER_BATCH + 13, [FILES_PER_BATCH, 13], [8, 8, 8, 8, 8, 5]),
+        ("views", IMAGES_OF_A_RUN + 1, [IMAGES_OF_A_RUN, 1], [1] * (IMAGES_OF_A_RUN + 1)),
+    ],
+)
+def test_runs_are_as_large_as_is_fastest_and_not_as_a_server_cuts_them(
+    tmp_path: Path, settings: Settings, name: str, files: int, batches: list[int], of_a_run: list[int]
+) -> None:
+    """What ONNX Runtime is given, of a graph of 4 views and one of 36."""
+    (graph,) = Scorer.load(settings, [name]).graphs
+    counted = Counted(graph.session)
+    scorer = Scorer([Graph(**{**vars(graph), "session": counted})], settings, runs=1)
+    paths = [save(tmp_path / f"{index}.png", index) for index in range(files)]
+    assert [len(batch.files) for batch in scorer.score(paths)] == batches
+    assert counted.sizes == of_a_run
+
+
 def test_runs_go_side_by_side(tmp_path: Path, settings: Settings) -> None:
     """Each run waits for the other: with one at a time neither would ever end."""
     (graph,) = Scorer.load(settings, ["colours"]).graphs
@@ -179,4 +219,4 @@ def test_large_images_take_fewer_runs_of_more_threads(settings: Settings, monkey
     assert scorer.runs == 2
     threads = [graph.session.get_session_options().intra_op_num_threads for graph in scorer.graphs]
     assert threads == [2, 2]
-    assert [images_of_a_run(graph) for graph in scorer.graphs] == [FILES_PER_BATCH, 1]
+    assert [images_of_a_run(graph) for graph in scorer.graphs] == [IMAGES_OF_A_RUN, 1]

@@ -65,7 +65,7 @@ def scorer(models: Path) -> Scorer:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = save_greys(tmp_path_factory.mktemp("photos"), range(0, 5 * FILES, 5))
+    folder = save_greys(tmp_path_factory.mktemp("photos"), [5 * index % 256 for index in range(FILES)])
     (folder / "00007.png").write_bytes(b"no image")
     (folder / "line\nbreak.txt").write_text("no image")
     return folder
@@ -137,7 +137,7 @@ def test_a_full_disk_is_said_and_the_run_goes_on_later(
     tmp_path: Path, photos: Path, models: Path, scorer: Scorer
 ) -> None:
     out = tmp_path / "scores.csv"
-    failed = command(FULL_DISK, 5_000, photos, out, models)
+    failed = command(FULL_DISK, 20_000, photos, out, models)
     assert failed.returncode == 1
     assert failed.stderr.splitlines()[-1].startswith(f"error: cannot write {out}: ")
     assert not out.exists()
