@@ -4,6 +4,7 @@ import io
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -158,6 +159,15 @@ REFUSED = [
 def test_bad_fields_are_refused(client: httpx.Client, path: str, data: dict[str, Any], status: int, code: str) -> None:
     answer = client.post(path, files=files(BLACK), data=data)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+
+
+def test_a_form_full_of_names_keeps_no_worker_busy(models: Path) -> None:
+    lists = [json.dumps([f"{number:x}" for number in range(start, start + 1000)]) for start in range(0, 60_000, 1000)]
+    with local_service(models) as url:
+        started = time.process_time()
+        answer = httpx.post(f"{url}/anomaly_score", files=files(BLACK), data={"model": lists}, timeout=600)
+        assert time.process_time() - started < 5  # of client and server; the names alone took minutes
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_field")
 
 
 def test_fields_in_the_address_are_refused_and_not_ignored(client: httpx.Client) -> None:
