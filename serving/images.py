@@ -111,15 +111,16 @@ class OpenedImage:
             image = reader(BytesIO(data))
             width, height = image.size
             _check_size(width, height, max_pixels)
+            pixels = width * height
             if isinstance(image, TiffImageFile):
-                _check_size(int(image.tag_v2.get(TILEWIDTH, 1)), int(image.tag_v2.get(TILELENGTH, 1)), max_pixels)
+                tile = int(image.tag_v2.get(TILEWIDTH, 1)), int(image.tag_v2.get(TILELENGTH, 1))
+                _check_size(*tile, max_pixels)
+                pixels = max(pixels, tile[0] * tile[1])
         except Exception as error:
             raise self._refusal(error) from error
         self._image = image
         progressive = self._name == "JPEG" and "progressive" in image.info
-        self.decoding_bytes = (
-            width * height * (_BYTES_A_PROGRESSIVE_PIXEL if progressive else _BYTES_A_PIXEL[self._name])
-        )
+        self.decoding_bytes = pixels * (_BYTES_A_PROGRESSIVE_PIXEL if progressive else _BYTES_A_PIXEL[self._name])
 
     def whole(self) -> Image.Image:
         """Decode it and return all of it, upright and RGB. Raises ImageError."""
