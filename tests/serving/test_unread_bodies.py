@@ -129,6 +129,7 @@ def test_an_endless_body_to_any_address_ends(url: str) -> None:
             connection.sendall(head(10**10, path=path) + bytes(1000))
             received = until_the_end(connection)
         assert received.startswith(b"HTTP/1.1 %d " % status)
+        assert b"connection: close" in received
 
 
 def test_so_many_bodies_are_read_at_a_time(url: str) -> None:
