@@ -16,6 +16,7 @@ from serving.error_shape import ErrorShape
 from serving.request_log import RequestLog
 from serving.settings import Settings
 from serving.shortcut import Shortcut
+from serving.unread_bodies import UnreadBodies
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -25,7 +26,10 @@ class ApiService(bentoml.Service[Any]):  # type: ignore[misc]
     """A bentoml.Service whose refusals, the framework's own included, all have the shape of ``serving.errors``."""
 
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
-        """Return BentoML's ASGI app inside this project's layers; the outermost: log, CORS, errors, key, shortcut."""
+        """Return BentoML's ASGI app inside this project's layers.
+
+        From the outermost: unread bodies, log, CORS, errors, key, shortcut.
+        """
         settings = Settings.from_environment(os.environ)
         app: ASGIApp = Shortcut(super().to_asgi(is_main), lambda: bentoml.get_current_service().posts)
         if settings.api_key is not None:
@@ -39,7 +43,7 @@ class ApiService(bentoml.Service[Any]):  # type: ignore[misc]
                 allow_headers=["X-API-Key", "Authorization", "X-Request-ID"],
                 expose_headers=["X-Request-ID", "Retry-After"],
             )
-        return RequestLog(app, access_log=settings.access_log)
+        return UnreadBodies(RequestLog(app, access_log=settings.access_log))
 
     @property
     def openapi_spec(self) -> OpenAPISpecification:

@@ -41,8 +41,8 @@ class Endpoints:
         self._settings = settings
         self._models = models
         self._limits = UploadLimits(settings.max_request_bytes, settings.max_image_bytes, settings.max_images)
-        self._decoder = Decoder(available_cores(), settings.max_image_pixels)
-        self._room = Room(settings.max_in_flight, settings.max_held_bytes)
+        self._decoder = Decoder(available_cores(), settings.max_image_pixels, settings.max_decoding_bytes)
+        self._room = Room(settings.max_in_flight, settings.max_held_bytes, settings.max_reading)
 
     async def classify(self, request: Request) -> Response:
         """Answer ``POST /classify``."""
@@ -102,7 +102,7 @@ class Endpoints:
     async def _read(self, request: Request, body: Body, fields: Sequence[str]) -> Form:
         if request.scope["query_string"]:
             raise ApiError(400, "bad_field", "fields are sent in the form, not in the address")
-        self._room.check()
+        self._room.admit()
         headers = request.headers
         return await read_form(
             headers.get("content-type"), headers.get("content-length"), body.chunks(), self._limits, fields

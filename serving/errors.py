@@ -75,6 +75,7 @@ class TwoClassifiersError(ApiError):
 def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     """Say that there is no ``what`` called ``name``: with the nearest known one, or else with all of them."""
     names = sorted(known)
+    name = name[:100]
     nearest = get_close_matches(name, names, n=1)
     hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(names) or 'none'}"
-    return f"unknown {what} {name[:100]!r}; {hint}"
+    return f"unknown {what} {name!r}; {hint}"

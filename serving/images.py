@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from math import ceil, floor
 from typing import Literal
@@ -21,10 +21,11 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import BITSPERSAMPLE, TILELENGTH, TILEWIDTH, TiffImageFile
+from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from serving.manifest import Fitting
+from serving.picture import Picture, bands
 
 DEFAULT_MAX_PIXELS = 50_000_000
 # Pillow's own alarm, a process-wide setting, goes off above this; a higher limit of ours would be an empty promise.
@@ -54,15 +55,10 @@ _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 _JPEG_START, _JPEG_END, _JPEG_SCAN, _JPEG_TEMPORARY = 0xD8, 0xD9, 0xDA, 0x01
 
 _EXIF_ORIENTATION = 0x0112
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+# Bytes of memory a pixel takes at most while it is decoded (docs/deployment.md has measured ones): a picture has four,
+# a progressive JPEG its coefficients, a TIFF a strip or tile of up to eight bytes a pixel, a WebP three more canvases.
+_BYTES_A_PIXEL = {"PNG": 4, "JPEG": 4, "WebP": 16, "BMP": 4, "GIF": 4, "TIFF": 12}
+_BYTES_A_PROGRESSIVE_PIXEL = 12
 
 
 class ImageError(ValueError):
@@ -81,7 +77,7 @@ class ImageError(ValueError):
 
 def read_image(data: bytes, fitting: Fitting, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> NDArray[np.uint8]:
     """Return the image in ``data`` as the graph takes it: RGB, uint8 ``[size, size, 3]``. Raises ImageError."""
-    return fit_image(decode_image(data, max_pixels=max_pixels), fitting)
+    return OpenedImage(data, max_pixels=max_pixels).fit([fitting])[fitting]
 
 
 def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.Image:
@@ -95,31 +91,66 @@ def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.
     ``max_pixels``, at most MAX_PIXELS_LIMIT, bounds width x height as the header states them, before any pixel is
     decoded. Raises ImageError.
     """
-    name, reader = _format_of(data)
-    try:
-        if name == "JPEG":
-            _check_jpeg(data)
-        elif name == "PNG":
-            _check_png(data)
-        image = reader(BytesIO(data))
-        width, height = image.size
-        _check_size(width, height, max_pixels)
-        if isinstance(image, TiffImageFile):
-            _check_size(int(image.tag_v2.get(TILEWIDTH, 1)), int(image.tag_v2.get(TILELENGTH, 1)), max_pixels)
-        image.load()
-        orientation = _orientation(image)
-        rgb = _to_rgb(image)
-        return rgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else rgb
-    except ImageError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError("image_too_large", _too_large(max_pixels)) from error
-    except MemoryError as error:
-        raise ImageError("undecodable_image", f"this {name} file asks for more memory than there is") from error
-    except Exception as error:
-        # Hostile bytes make Pillow's readers raise nearly anything: SyntaxError, struct.error, OSError, zlib.error, ...
+    return OpenedImage(data, max_pixels=max_pixels).whole()
+
+
+class OpenedImage:
+    """An image file of which the header has been read and judged, and no pixel decoded yet; as ``decode_image``.
+
+    ``decoding_bytes``: how much memory decoding it takes, an upper bound beside the file itself. Raises ImageError.
+    """
+
+    def __init__(self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
+        self._name, reader = _format_of(data)
+        self._max_pixels = max_pixels
+        try:
+            if self._name == "JPEG":
+                _check_jpeg(data)
+            elif self._name == "PNG":
+                _check_png(data)
+            image = reader(BytesIO(data))
+            width, height = image.size
+            _check_size(width, height, max_pixels)
+            pixels = width * height
+            if isinstance(image, TiffImageFile):
+                tile = int(image.tag_v2.get(TILEWIDTH, 1)), int(image.tag_v2.get(TILELENGTH, 1))
+                _check_size(*tile, max_pixels)
+                pixels = max(pixels, tile[0] * tile[1])
+        except Exception as error:
+            raise self._refusal(error) from error
+        self._image = image
+        progressive = self._name == "JPEG" and "progressive" in image.info
+        self.decoding_bytes = pixels * (_BYTES_A_PROGRESSIVE_PIXEL if progressive else _BYTES_A_PIXEL[self._name])
+
+    def whole(self) -> Image.Image:
+        """Decode it and return all of it, upright and RGB. Raises ImageError."""
+        try:
+            return self._decoded().whole()
+        except Exception as error:
+            raise self._refusal(error) from error
+
+    def fit(self, fittings: Iterable[Fitting]) -> dict[Fitting, NDArray[np.uint8]]:
+        """Decode it and bring it to every size wanted, with no more than a part of it in RGB. Raises ImageError."""
+        try:
+            picture = self._decoded()
+            return {fitting: fit_image(picture, fitting) for fitting in fittings}
+        except Exception as error:
+            raise self._refusal(error) from error
+
+    def _decoded(self) -> Picture:
+        self._image.load()
+        return Picture(self._image, _orientation(self._image))
+
+    def _refusal(self, error: Exception) -> ImageError:
+        """Say what ``error`` means. Hostile bytes make Pillow raise nearly anything: SyntaxError, struct.error, ..."""
+        if isinstance(error, ImageError):
+            return error
+        if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+            return ImageError("image_too_large", _too_large(self._max_pixels))
+        if isinstance(error, MemoryError):
+            return ImageError("undecodable_image", f"this {self._name} file asks for more memory than there is")
         detail = "".join(filter(str.isprintable, str(error)))[:200] or type(error).__name__
-        raise ImageError("undecodable_image", f"this {name} file will not decode: {detail}") from error
+        return ImageError("undecodable_image", f"this {self._name} file will not decode: {detail}")
 
 
 def ignore_metadata_warnings() -> None:
@@ -130,14 +161,15 @@ def ignore_metadata_warnings() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
-def fit_image(image: Image.Image, fitting: Fitting) -> NDArray[np.uint8]:
+def fit_image(image: Image.Image | Picture, fitting: Fitting) -> NDArray[np.uint8]:
     """Bring an RGB image to uint8 ``[size, size, 3]``: shorter side to ``shorter_side``, then the centre crop.
 
     Antialiased bicubic. An image of ``size`` x ``size`` already is passed untouched.
     """
-    if image.size != (fitting.size, fitting.size):
-        image = _resized_centre(image, fitting.shorter_side, fitting.size, fitting.size)
-    return np.array(image, dtype=np.uint8)
+    picture = Picture(image) if isinstance(image, Image.Image) else image
+    if picture.size == (fitting.size, fitting.size):
+        return np.array(picture.whole(), dtype=np.uint8)
+    return np.array(_resized_centre(picture, fitting.shorter_side, fitting.size, fitting.size), dtype=np.uint8)
 
 
 def resize_shorter_side(image: Image.Image, shorter_side: int) -> Image.Image:
@@ -147,7 +179,7 @@ def resize_shorter_side(image: Image.Image, shorter_side: int) -> Image.Image:
     """
     longest = MAX_ASPECT * shorter_side
     width, height = (min(length, longest) for length in _resized_size(image.size, shorter_side))
-    return _resized_centre(image, shorter_side, width, height)
+    return _resized_centre(Picture(image), shorter_side, width, height)
 
 
 def _resized_size(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:
@@ -156,20 +188,22 @@ def _resized_size(size: tuple[int, int], shorter_side: int) -> tuple[int, int]:
     return width, height
 
 
-def _resized_centre(image: Image.Image, shorter_side: int, width: int, height: int) -> Image.Image:
-    """Return the centre ``width`` x ``height`` of the image resized to ``shorter_side``, making no more than that."""
-    spans = [
+def _resized_centre(picture: Picture, shorter_side: int, width: int, height: int) -> Image.Image:
+    """Return the centre ``width`` x ``height`` of the picture resized to ``shorter_side``, making no more than that."""
+    across, down = (
         _Span.of_centre(source, resized, kept)
         for source, resized, kept in zip(
-            image.size, _resized_size(image.size, shorter_side), (width, height), strict=True
+            picture.size, _resized_size(picture.size, shorter_side), (width, height), strict=True
         )
-    ]
-    region = image.crop((spans[0].first, spans[1].first, spans[0].last, spans[1].last))
-    # Along the rows, then the columns, in two calls: in one, Pillow picks the order by cost, and rounds otherwise.
-    rows = region.resize(
-        (width, region.height), Image.Resampling.BICUBIC, box=(spans[0].start, 0, spans[0].stop, region.height)
     )
-    return rows.resize((width, height), Image.Resampling.BICUBIC, box=(0, spans[1].start, width, spans[1].stop))
+    # Along the rows, then the columns, in two calls: in one, Pillow picks the order by cost, and rounds otherwise. Each
+    # row is resized by itself, so they are taken some at a time.
+    rows = Image.new("RGB", (width, down.last - down.first))
+    for left, top, right, bottom in bands((across.first, down.first, across.last, down.last)):
+        band = picture.region((left, top, right, bottom))
+        box = (across.start, 0, across.stop, bottom - top)
+        rows.paste(band.resize((width, bottom - top), Image.Resampling.BICUBIC, box=box), (0, top - down.first))
+    return rows.resize((width, height), Image.Resampling.BICUBIC, box=(0, down.start, width, down.stop))
 
 
 class _Span:
@@ -246,38 +280,3 @@ def _orientation(image: ImageFile) -> int:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:
         return 1  # a corrupt EXIF says nothing about the pixels
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):
-        image = _from_16_bit(image)
-    elif image.mode in ("I", "F"):
-        image = _from_unbounded(image)
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, tuple) and max(transparent) > 255:  # a 16-bit colour, of pixels already cut to 8 bits
-        image.info["transparency"] = tuple(value >> 8 for value in transparent)
-    rgba = image.convert("RGBA")
-    page = Image.new("RGB", rgba.size, "white")
-    page.paste(rgba, mask=rgba.getchannel("A"))
-    return page
-
-
-def _from_16_bit(image: Image.Image) -> Image.Image:
-    values = np.asarray(image)
-    bits = image.tag_v2.get(BITSPERSAMPLE, (16,))[0] if isinstance(image, TiffImageFile) else 16
-    grey = Image.fromarray((values >> (bits - 8)).astype(np.uint8))
-    transparent = image.info.get("transparency")
-    if transparent is None:
-        return grey
-    alpha = Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8))
-    return Image.merge("LA", (grey, alpha))
-
-
-def _from_unbounded(image: Image.Image) -> Image.Image:
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0, posinf=np.inf, neginf=0.0)
-    peak = float(values.max(where=np.isfinite(values), initial=0.0))
-    whites = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
-    white = next((white for white in whites if peak <= white), peak)
-    return Image.fromarray((np.clip(values, 0.0, white) * (255.0 / white)).round().astype(np.uint8))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from serving.errors import ApiError
 from serving.graph import Graph
-from serving.images import ImageError, decode_image, fit_image
+from serving.images import ImageError, OpenedImage
 from serving.manifest import Fitting
 from serving.providers import CPU, CUDA, available_cores
 from serving.uploads import Upload
@@ -29,14 +29,31 @@ def fit_upload(upload: Upload, index: int, fittings: Iterable[Fitting], max_pixe
 
     ``index`` is the zero-based place in the request that the error names.
     """
+    opened = open_upload(upload, index, max_pixels)
+    return opened if isinstance(opened, ApiError) else fit_opened(opened, upload, index, fittings)
+
+
+def open_upload(upload: Upload, index: int, max_pixels: int) -> OpenedImage | ApiError:
+    """Read the header of an upload, or return the error that says what is wrong with it."""
     if upload.error is not None:
         cause = upload.error
         return ApiError(cause.status, cause.code, cause.message, index, upload.filename)
     try:
-        image = decode_image(upload.data, max_pixels=max_pixels)
-        return {fitting: fit_image(image, fitting) for fitting in set(fittings)}
+        return OpenedImage(upload.data, max_pixels=max_pixels)
     except ImageError as error:
-        return ApiError(error.status, error.code, error.reason, index, upload.filename)
+        return _of_image(error, upload, index)
+
+
+def fit_opened(opened: OpenedImage, upload: Upload, index: int, fittings: Iterable[Fitting]) -> Fitted | ApiError:
+    """Decode and fit an upload of which the header is read, or return the error that says what is wrong with it."""
+    try:
+        return opened.fit(set(fittings))
+    except ImageError as error:
+        return _of_image(error, upload, index)
+
+
+def _of_image(error: ImageError, upload: Upload, index: int) -> ApiError:
+    return ApiError(error.status, error.code, error.reason, index, upload.filename)
 
 
 def run_graph(graph: Graph, images: Sequence[Fitted]) -> dict[str, NDArray[np.float32]]:

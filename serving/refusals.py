@@ -113,7 +113,7 @@ REFUSALS = (
         413,
         "image_too_large",
         "An image has too many bytes, or too many pixels by its header.",
-        "10000 x 9000 pixels; an image may have 50000000 pixels",
+        "10000 x 9000 pixels; an image may have 25000000 pixels",
         of_image=True,
     ),
     Refusal(

@@ -22,6 +22,8 @@ CLASSIFY_FIELDS = ("model", "top_k", "on_error")
 ANOMALY_FIELDS = ("model", "top_k", "on_error", "alpha", "views")
 
 DEFAULT_TOP_K = 5
+# Names of models in one request, in one list or in several fields: more than that run is a fault or an attack.
+MAX_MODELS = 64
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,11 @@ def anomaly_request(form: Form, default_alpha: float) -> AnomalyRequest:
     """Check the fields of a form sent to ``/anomaly_score``. Raises ApiError 400, naming the field."""
     _top_k(form)
     models = _models(form)
-    for place, name in enumerate(models):
-        if name in models[:place]:
+    seen: set[str] = set()
+    for name in models:
+        if name in seen:
             raise _bad("model", f"names {_shown(name)} more than once")
+        seen.add(name)
     alpha = _alpha(form, default_alpha)
     views = _choice(form, "views", ("false", "true"), default="false") == "true"
     return AnomalyRequest(form.images, models, alpha, views, _on_error(form))
@@ -74,6 +78,8 @@ def _models(form: Form) -> tuple[str, ...]:
                 continue
             if not isinstance(name, str) or not name:
                 raise _bad("model", f"takes the name of a model, not {_shown(text)}")
+            if len(names) == MAX_MODELS:
+                raise _bad("model", f"names more than {MAX_MODELS} models")
             names.append(name)
     return tuple(names)
 

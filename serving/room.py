@@ -1,4 +1,4 @@
-"""Room: how many requests a worker works on and how many of their bytes it holds, and when that is enough."""
+"""Room: how many requests a worker reads and works on, how many of their bytes it holds, and when that is enough."""
 
 from __future__ import annotations
 
@@ -13,18 +13,24 @@ RETRY_AFTER_SECONDS = 1
 class Room:
     """Counts for one worker, on its event loop: ``requests`` and ``held_bytes`` of them from arrival to answer."""
 
-    def __init__(self, max_in_flight: int, max_held_bytes: int) -> None:
+    def __init__(self, max_in_flight: int, max_held_bytes: int, max_reading: int) -> None:
         self._max_in_flight = max_in_flight
         self._max_held_bytes = max_held_bytes
+        self._max_reading = max_reading
         self.requests = 0
         self.held_bytes = 0
         self._at_work = 0
 
+    def admit(self) -> None:
+        """Raise ApiError 503 where there is no room for the request that has come last: to read it or to work on it."""
+        if self.requests - self._at_work > self._max_reading:
+            raise _busy()
+        self.check()
+
     def check(self) -> None:
-        """Raise ApiError 503, with Retry-After, where there is no room for another request."""
+        """Raise ApiError 503, with Retry-After, where there is no room to work on another request."""
         if self._at_work >= self._max_in_flight or self.held_bytes > self._max_held_bytes:
-            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-            raise ApiError(503, "busy", "the server is full; try again", headers=headers)
+            raise _busy()
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -35,6 +41,11 @@ class Room:
             yield
         finally:
             self._at_work -= 1
+
+
+def _busy() -> ApiError:
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    return ApiError(503, "busy", "the server is full; try again", headers=headers)
 
 
 class Body:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from serving.errors import unknown_name
-from serving.images import DEFAULT_MAX_PIXELS, MAX_PIXELS_LIMIT
+from serving.images import MAX_PIXELS_LIMIT
 from serving.providers import ProviderChoice
 
 PREFIX = "QUARTERTURN_"
@@ -83,12 +83,24 @@ class Settings(BaseModel):
     max_image_bytes: Annotated[int, Field(ge=1, description="Bytes of one uploaded image.")] = 20 * 1024 * 1024
     max_image_pixels: Annotated[
         int, Field(ge=1, le=MAX_PIXELS_LIMIT, description="Pixels of one image, judged from its header.")
-    ] = DEFAULT_MAX_PIXELS
+    ] = 25_000_000
+    max_decoding_bytes: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="Bytes of memory that the images which a worker decodes at a time may take, judged from their "
+            "headers; the next ones wait, and a larger one is decoded alone.",
+        ),
+    ] = 128 * 1024 * 1024
     max_request_bytes: Annotated[int, Field(ge=1, description="Bytes of a whole request.")] = 64 * 1024 * 1024
     max_in_flight: Annotated[
         int,
         Field(ge=1, description="Requests a worker works on at a time; more are answered 503 with Retry-After."),
     ] = 64
+    max_reading: Annotated[
+        int,
+        Field(ge=1, description="Requests whose bodies a worker reads at a time; more are answered 503."),
+    ] = 256
     max_held_bytes: Annotated[
         int,
         Field(ge=1, description="Bytes of all requests that a worker holds at a time; more are answered 503."),

@@ -14,7 +14,8 @@ from multipart import MultipartError, MultipartSegment, PushMultipartParser, par
 from serving.errors import ApiError, unknown_name
 
 IMAGES_FIELD = "images"
-MAX_TEXT_FIELDS = 100
+# 64 models, each in a field of its own, and the other fields; in so many bytes all together.
+MAX_TEXT_FIELDS = 70
 MAX_TEXT_BYTES = 10_000
 MAX_FILENAME_CHARACTERS = 255
 MAX_BOUNDARY_CHARACTERS = 256
@@ -58,7 +59,8 @@ async def read_form(
     A file larger than ``limits.image_bytes`` is kept as an Upload with its error and without its bytes, so that the
     other images of the request can still be answered. Raises ApiError: 415 for another media type; 413 as soon as the
     announced or the received body passes ``limits.request_bytes`` or the images their number; 400 for a body that is
-    not well formed or ends early, for an unknown field, a file in a text field, a text in ``images``, and no image.
+    not well formed or ends early, for an unknown field, a file in a text field, a text in ``images``, no image, and
+    for more than MAX_TEXT_FIELDS texts or MAX_TEXT_BYTES of them.
     """
     media_type, options = parse_options_header(content_type or "")
     if media_type != "multipart/form-data":
@@ -99,7 +101,9 @@ class _FormReader:
         self._filename: str | None = None
         self._data: list[bytes] = []
         self._size = 0
+        self._parts = 0
         self._texts = 0
+        self._text_bytes = 0
 
     def take(self, event: MultipartSegment | bytes | None) -> None:
         """Take the head of a part, some of its bytes, or its end (None). Raises ApiError."""
@@ -113,6 +117,9 @@ class _FormReader:
     def _begin(self, part: MultipartSegment) -> None:
         if not part.name:
             raise _malformed("a part has no Content-Disposition with a name")
+        self._parts += 1
+        if self._parts > self._limits.images + MAX_TEXT_FIELDS:  # empty files, which are no images, count here
+            raise _malformed("it has too many parts")
         self._data = []
         self._size = 0
         self._name = _text(part.name)
@@ -139,10 +146,10 @@ class _FormReader:
             if self._size > self._limits.image_bytes:
                 self._data.clear()
                 return
-        elif self._size > MAX_TEXT_BYTES:
-            raise ApiError(
-                400, "bad_field", f"the text of the field {self._name!r} is longer than {MAX_TEXT_BYTES} bytes"
-            )
+        else:
+            self._text_bytes += len(data)
+            if self._text_bytes > MAX_TEXT_BYTES:
+                raise ApiError(400, "bad_field", f"the text fields have more than {MAX_TEXT_BYTES} bytes together")
         self._data.append(data)
 
     def _end(self) -> None:

@@ -22,14 +22,15 @@ from benchmarks.soak.scripts import (
     bad_scripts,
     good_scripts,
     huge_scripts,
+    large_scripts,
     pieces,
 )
 from benchmarks.soak.watch import Watch
 from benchmarks.soak.wire import Answer, break_off, post
 
-LANES: dict[Kind, int] = {"good": 6, "bad": 2, "huge": 1, "slow": 4, "aborted": 2}
+LANES: dict[Kind, int] = {"good": 6, "large": 2, "bad": 2, "huge": 1, "slow": 4, "aborted": 2}
 # Seconds between two requests of a lane, so that the good ones have most of the server.
-PAUSES: dict[Kind, float] = {"good": 0.0, "bad": 0.02, "huge": 0.3, "slow": 0.0, "aborted": 0.05}
+PAUSES: dict[Kind, float] = {"good": 0.0, "large": 1.0, "bad": 0.02, "huge": 0.3, "slow": 0.0, "aborted": 0.05}
 NO_ANSWER_SECONDS = 60.0
 MOST_TRIES = 50
 DRIPS = 15
@@ -49,7 +50,11 @@ class Mix:
 
     def __post_init__(self) -> None:
         self._good = good_scripts(self.graphs)
-        self._scripts: dict[Kind, Sequence[Script]] = {"bad": bad_scripts(), "huge": huge_scripts()}
+        self._scripts: dict[Kind, Sequence[Script]] = {
+            "large": large_scripts(self.graphs),
+            "bad": bad_scripts(),
+            "huge": huge_scripts(),
+        }
         self._port = self.watch.server.port
         self._random = random.Random(self.seed)
         self._stop_at = 0.0
@@ -61,6 +66,7 @@ class Mix:
         async with httpx.AsyncClient(timeout=None, limits=limits, trust_env=False) as client:
             send: dict[Kind, Callable[[], Awaitable[None]]] = {
                 "good": lambda: self._answered("good", self._pick(self._good), client),
+                "large": lambda: self._answered("large", self._pick(self._scripts["large"]), client),
                 "bad": lambda: self._answered("bad", self._pick(self._scripts["bad"]), client),
                 "huge": lambda: self._huge(client),
                 "slow": self._slow,

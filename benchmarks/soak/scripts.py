@@ -13,21 +13,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 from PIL import Image
 
 from benchmarks.multipart import CONTENT_TYPE, form
 from benchmarks.service.pictures import MEGAPIXEL, jpeg, png, textured
 from benchmarks.soak.expected import Expectation, Graphs
 
-Kind = Literal["good", "bad", "huge", "slow", "aborted"]
-KINDS: tuple[Kind, ...] = ("good", "bad", "huge", "slow", "aborted")
+Kind = Literal["good", "large", "bad", "huge", "slow", "aborted"]
+KINDS: tuple[Kind, ...] = ("good", "large", "bad", "huge", "slow", "aborted")
 
 CLASSIFY, SCORE = "/classify", "/anomaly_score"
 MANY_IMAGES = 20
+# A phone's photo; almost as many pixels as an image may have by default; and what takes most work a pixel.
+PHOTO, NEAR_THE_LIMIT, FLOATS = (4000, 3000), (5760, 4320), (3000, 2000)
 # Above the service's default limits (docs/settings.md).
 TOO_MANY_IMAGES = 65
 TOO_LARGE_IMAGE = 21 * 1024 * 1024
 TOO_LARGE_REQUEST = 66 * 1024 * 1024
+
+
+# Name, address, images (None: a broken one), fields.
+Case = tuple[str, str, list[bytes | None], list[tuple[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,7 @@ def good_scripts(graphs: Graphs) -> list[Script]:
     small = [png(textured(32, 32, seed)) for seed in range(4)]
     photo = textured(*MEGAPIXEL, seed=9)
     formats = [small[0], _encoded(photo, "WEBP"), _encoded(textured(48, 40, 5), "GIF"), jpeg(textured(200, 300, 6))]
-    cases: list[tuple[str, str, list[bytes | None], list[tuple[str, str]]]] = [
+    cases: list[Case] = [
         ("small", CLASSIFY, [small[0]], []),
         ("small", CLASSIFY, [small[1]], []),
         ("small", SCORE, [small[2]], []),
@@ -59,7 +66,25 @@ def good_scripts(graphs: Graphs) -> list[Script]:
         ("one bad among good", CLASSIFY, [small[0], None, small[1]], [("on_error", "report")]),
         ("one bad among good", SCORE, [None, small[2]], [("on_error", "report")]),
     ]
-    broken = small[0][:60]
+    return _scripts(graphs, cases)
+
+
+def large_scripts(graphs: Graphs) -> list[Script]:
+    """Return requests of large images that must be answered 200; it takes some seconds to make them."""
+    view = textured(*MEGAPIXEL, seed=10)
+    floats = np.floor(np.asarray(view.convert("L").resize(FLOATS), np.float32) / 16) / 16
+    return _scripts(
+        graphs,
+        [
+            ("12 megapixels", CLASSIFY, [jpeg(view.resize(PHOTO))], []),
+            ("25 megapixels", CLASSIFY, [jpeg(view.resize(NEAR_THE_LIMIT))], []),
+            ("float TIFF", SCORE, [_encoded(Image.fromarray(floats), "TIFF", compression="tiff_adobe_deflate")], []),
+        ],
+    )
+
+
+def _scripts(graphs: Graphs, cases: Sequence[Case]) -> list[Script]:
+    broken = png(textured(32, 32, 0))[:60]
     return [
         Script(
             f"{path} {name}",
@@ -121,7 +146,7 @@ def pieces(data: bytes, count: int) -> Sequence[bytes]:
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
-def _encoded(image: Image.Image, kind: str) -> bytes:
+def _encoded(image: Image.Image, kind: str, **options: str) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, kind)
+    image.save(buffer, kind, **options)
     return buffer.getvalue()

@@ -16,7 +16,7 @@ import pytest
 from benchmarks.multipart import CONTENT_TYPE
 from benchmarks.soak.expected import Expectation, Graphs
 from benchmarks.soak.mixed import judge
-from benchmarks.soak.scripts import Script, bad_scripts, bomb, good_scripts, huge_scripts, pieces
+from benchmarks.soak.scripts import Script, bad_scripts, bomb, good_scripts, huge_scripts, large_scripts, pieces
 from benchmarks.soak.wire import Answer, break_off, post
 from serving.images import ImageError, decode_image
 from tests.graphs import write_graph
@@ -38,7 +38,8 @@ def answer(status: int, content: object) -> Answer:
 
 
 def test_every_script_is_judged_right_against_the_service_and_wrong_where_it_is(models: Path) -> None:
-    scripts = [*good_scripts(Graphs(models)), *bad_scripts(), *huge_scripts()]
+    graphs = Graphs(models)
+    scripts = [*good_scripts(graphs), *large_scripts(graphs), *bad_scripts(), *huge_scripts()]
     wrong: dict[str, object] = {}
     with local_service(models) as url, httpx.Client(base_url=url, timeout=60) as client:
         for script in scripts:

@@ -24,6 +24,6 @@ def test_every_request_is_answered_as_it_must_be_and_the_worker_lives(
     monkeypatch.setitem(os.environ, "PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "metrics"))
     report = soak(seconds=SECONDS, growth_limit=GROWTH_LIMIT)
     assert report.wrong == [], report.markdown()
-    assert report.tallies.keys() == {"good", "bad", "huge", "slow", "aborted"}
+    assert report.tallies.keys() == {"good", "large", "bad", "huge", "slow", "aborted"}
     assert all(tally.sent for tally in report.tallies.values())
     assert report.tallies["good"].right == report.tallies["good"].sent > 20

@@ -15,6 +15,7 @@ from PIL import Image, TiffImagePlugin
 from serving.images import (
     MAX_PIXELS_LIMIT,
     ImageError,
+    OpenedImage,
     decode_image,
     ignore_metadata_warnings,
     read_image,
@@ -124,6 +125,13 @@ def test_bombs_without_a_pixel_to_decode_are_refused_from_the_header(
     warnings.simplefilter(filters)
     error = refusal(BOMBS[name])
     assert (error.code, error.status) == ("image_too_large", 413)
+
+
+def test_a_tile_larger_than_its_image_counts() -> None:
+    data = encoded(picture(16, 16), "TIFF")
+    assert OpenedImage(data).decoding_bytes == 12 * 16 * 16
+    tags = ((256, 16), (257, 16), (258, 8), (259, 8), (262, 1), (277, 1), (322, 4096), (323, 1024), (324, 8), (325, 9))
+    assert OpenedImage(tiff_with_tags(*tags)).decoding_bytes == 12 * 4096 * 1024
 
 
 def test_pillows_own_limit_is_left_alone() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.errors import ApiError
-from serving.requests import DEFAULT_TOP_K, anomaly_request, classify_request
+from serving.requests import DEFAULT_TOP_K, MAX_MODELS, anomaly_request, classify_request
 from serving.uploads import Form, Upload
 
 
@@ -78,6 +79,23 @@ def test_classify_takes_one_model(models: list[str]) -> None:
 def test_bad_models_are_refused(models: list[str]) -> None:
     with pytest.raises(ApiError, match="'model'"):
         anomaly_request(form(model=models), 0.05)
+
+
+def test_so_many_models_may_be_named() -> None:
+    names = [f"m{number}" for number in range(MAX_MODELS + 1)]
+    for sent in (names, [json.dumps(names)], [json.dumps(names[:40]), json.dumps(names[40:])]):
+        with pytest.raises(ApiError, match=f"names more than {MAX_MODELS} models"):
+            anomaly_request(form(model=sent), 0.05)
+    assert anomaly_request(form(model=[json.dumps(names[1:])]), 0.05).models == tuple(names[1:])
+
+
+@pytest.mark.parametrize("values", [[f"{number:x}" for number in range(300_000)], [None] * 300_000])
+def test_long_lists_are_soon_refused_or_passed_over(values: list[str | None]) -> None:
+    texts = [json.dumps(values)] * 3
+    started = time.process_time()
+    error = refusal(lambda sent: anomaly_request(sent, 0.05), form(model=texts))
+    assert time.process_time() - started < 2  # looking each up in a list of those before took 300 s
+    assert (error is None) == (values[0] is None)
 
 
 @given(st.dictionaries(st.sampled_from(["model", "top_k", "alpha", "views", "on_error"]), st.lists(st.text())))

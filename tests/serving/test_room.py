@@ -22,7 +22,7 @@ def received(body: Body) -> int:
 
 
 def test_so_many_requests_are_worked_on() -> None:
-    room = Room(max_in_flight=2, max_held_bytes=10)
+    room = Room(max_in_flight=2, max_held_bytes=10, max_reading=9)
     with room.at_work(), room.at_work():
         with pytest.raises(ApiError) as refused, room.at_work():
             pytest.fail("there was room for a third")
@@ -32,7 +32,7 @@ def test_so_many_requests_are_worked_on() -> None:
 
 
 def test_work_that_fails_leaves_its_place() -> None:
-    room = Room(1, 10)
+    room = Room(1, 10, 9)
     for _ in range(3):
         with pytest.raises(ValueError, match="bad"), room.at_work():
             raise ValueError("bad")
@@ -40,7 +40,7 @@ def test_work_that_fails_leaves_its_place() -> None:
 
 
 def test_bytes_are_held_until_they_are_released() -> None:
-    room = Room(1, 100)
+    room = Room(1, 100, 9)
     one, two, three = (Body(room, pieces(30, 30)) for _ in range(3))
     assert received(one) == 60
     assert one.is_complete
@@ -53,3 +53,19 @@ def test_bytes_are_held_until_they_are_released() -> None:
     one.release()
     assert received(three) == 60
     assert (room.requests, room.held_bytes) == (1, 60)
+
+
+def test_so_many_requests_are_read() -> None:
+    room = Room(max_in_flight=5, max_held_bytes=10, max_reading=2)
+    first, _ = Body(room, pieces()), Body(room, pieces())
+    room.admit()
+    third = Body(room, pieces())
+    with pytest.raises(ApiError) as refused:
+        room.admit()
+    assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "1"})
+    with room.at_work():  # one of them is read, and worked on now
+        room.admit()
+    third.release()
+    room.admit()
+    first.release()
+    assert room.requests == 1

@@ -174,11 +174,27 @@ def test_more_images_than_the_limit_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "texts", [[part("model", b"x" * (MAX_TEXT_BYTES + 1))], [part("model", b"x")] * (MAX_TEXT_FIELDS + 1)]
+    "texts",
+    [
+        [part("model", b"x" * (MAX_TEXT_BYTES + 1))],
+        [part("model", b"x" * (MAX_TEXT_BYTES // 2 + 1))] * 2,
+        [part("model", b"x")] * (MAX_TEXT_FIELDS + 1),
+    ],
 )
 def test_long_texts_and_many_texts_are_refused(texts: list[bytes]) -> None:
     error = refusal(body(part("images", IMAGE, "a.png"), *texts))
     assert (error.status, error.code) == (400, "bad_field")
+
+
+def test_as_many_texts_as_may_be_are_read() -> None:
+    texts = [part("model", b"x" * (MAX_TEXT_BYTES // MAX_TEXT_FIELDS))] * MAX_TEXT_FIELDS
+    assert len(read(body(part("images", IMAGE, "a.png"), *texts)).texts["model"]) == MAX_TEXT_FIELDS
+
+
+def test_endless_empty_files_are_refused() -> None:
+    error = refusal(body(*[part("images", b"", "")] * 200, part("images", IMAGE, "a.png")))
+    assert (error.status, error.code) == (400, "bad_multipart")
+    assert "too many parts" in error.message
 
 
 def test_odd_file_names_are_kept_readable_and_short() -> None:
