@@ -28,6 +28,8 @@ RELOAD_FAILURES = (CollectionError, GraphError, ProviderError, LockError, OSErro
 # 32 x 32 (docs/performance.md).
 WIDE_WORK = 16 * 32 * 32
 
+NOT_RELOADED = "models not reloaded, the old ones go on serving"
+
 logger = logging.getLogger(__name__)
 
 
@@ -67,11 +69,11 @@ class LiveModels:
             try:
                 loaded = await asyncio.to_thread(self._changed, before)
             except RELOAD_FAILURES as error:
-                logger.error("models not reloaded, the old ones go on serving: %s", error)
+                logger.error("%s: %s", NOT_RELOADED, error)
                 metrics().reloads.labels("refused").inc()
                 return False
             except Exception:
-                logger.exception("models not reloaded, the old ones go on serving")
+                logger.exception(NOT_RELOADED)
                 metrics().reloads.labels("refused").inc()
                 return False
             self.current = loaded

@@ -115,7 +115,5 @@ def without_models_gone(page: str, names: Collection[str]) -> str:
     Prometheus's multiprocess mode itself never forgets a label.
     """
     return "".join(
-        line
-        for line in page.splitlines(keepends=True)
-        if not (gauge := _MODEL_GAUGE.match(line)) or gauge[1] in names
+        line for line in page.splitlines(keepends=True) if not (gauge := _MODEL_GAUGE.match(line)) or gauge[1] in names
     )

@@ -1,8 +1,8 @@
-"""Model check: whether a server can run with the models folder as it is, found out in a process of its own.
+"""Model check: whether a server can run with the models folder as it is; what was found good is copied for the workers.
 
-A start and a reload ask the same question in the same way. The process reads every file once: what it checks against
-the lock file, loads, runs and copies are the same bytes. A process of its own works beside the main one while that
-starts, leaves it no memory, and takes a graph that crashes ONNX Runtime with it.
+A start and a reload ask the same question in the same way. Every file is read once: what is checked against the lock
+file, loaded, run and copied are the same bytes. A start asks in a thread, while BentoML is imported. A reload asks in a
+process of its own, which leaves the main process no memory and takes a graph that crashes ONNX Runtime with it.
 """
 
 from __future__ import annotations
@@ -12,67 +12,68 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from functools import cache
 from pathlib import Path
 
+from serving.collection import CollectionError, load_collection
+from serving.graph import GraphError
+from serving.inference import warm_all
+from serving.lock_file import LockError
+from serving.providers import ProviderError
 from serving.server_folder import ServerFolder, make_server_folder
+from serving.settings import Settings, SettingsError
 
 
 class ModelCheckError(RuntimeError):
     """Models or settings with which no server can run; the message says what is wrong with which."""
 
 
-class ModelCheck:
-    """A check that runs; the settings are those of the environment."""
+class StartCheck:
+    """The check of a server's start, which runs from the moment this is made."""
 
     def __init__(self, server: ServerFolder) -> None:
-        """Begin it. Raises OSError."""
         self.server = server
         self._state = server.new_state()
-        paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, str(self._state)],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-        )
+        self._problem: str | None = None
+        self._thread = threading.Thread(target=self._check, name="model check", daemon=True)
+        self._thread.start()
 
     def finish(self) -> None:
         """Wait for its end and let the workers have the models. Raises ModelCheckError where they are not good."""
-        said, _ = self._process.communicate()
-        # Its status says nothing: the process manager may have collected it before.
-        outcome = said.decode().removesuffix("\n")
-        problem = json.loads(outcome) if outcome else "the check of the models was killed"
-        if problem is not None:
-            shutil.rmtree(self._state, ignore_errors=True)
-            raise ModelCheckError(problem)
-        self.server.adopt(self._state)
+        self._thread.join()
+        _adopt(self.server, self._state, self._problem)
+
+    def _check(self) -> None:
+        self._problem = problem_with_models(self._state)
 
 
 @cache
-def check_at_start() -> ModelCheck:
+def check_at_start() -> StartCheck:
     """Return the check of this process's start; the first call makes its server folder and begins it.
 
     Raises OSError.
     """
-    return ModelCheck(make_server_folder())
+    return StartCheck(make_server_folder())
 
 
-def main() -> None:
-    """Check the models and copy them to the folder of the first argument; write what is wrong, or null, as JSON."""
-    with os.fdopen(os.dup(1), "w") as answer:
-        os.dup2(2, 1)  # what a library prints is no answer
-        answer.write(f"{json.dumps(_problem(Path(sys.argv[1])))}\n")
+def check_apart(server: ServerFolder) -> None:
+    """Check the models in another process and let the workers have them. Raises ModelCheckError and OSError."""
+    state = server.new_state()
+    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", __name__, str(state)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    # Its status says nothing: the process manager may have collected it before.
+    problem = json.loads(done.stdout) if done.stdout.endswith(b"\n") else "the check of the models was killed"
+    _adopt(server, state, problem)
 
 
-def _problem(copies: Path) -> str | None:
-    from serving.collection import CollectionError, load_collection
-    from serving.graph import GraphError
-    from serving.inference import warm_all
-    from serving.lock_file import LockError
-    from serving.providers import ProviderError
-    from serving.settings import Settings, SettingsError
-
+def problem_with_models(copies: Path) -> str | None:
+    """Return what is wrong with the models of the environment's settings, or None; copy them, as they are loaded."""
     try:
         settings = Settings.from_environment(os.environ)
         # On the CPU, unless the settings demand a GPU: there is one check, and there may be a worker for each GPU.
@@ -81,9 +82,23 @@ def _problem(copies: Path) -> str | None:
         warm_all(load_collection(settings.models, settings, copies=copies).graphs, lambda _: (1,))
     except (CollectionError, GraphError, LockError, ProviderError, SettingsError, OSError) as error:
         return str(error)
-    except Exception as error:  # a file for which nothing of the above was made
+    except Exception as error:
         return f"the models cannot be checked: {error!r}"
     return None
+
+
+def _adopt(server: ServerFolder, state: Path, problem: str | None) -> None:
+    if problem is not None:
+        shutil.rmtree(state, ignore_errors=True)
+        raise ModelCheckError(problem)
+    server.adopt(state)
+
+
+def main() -> None:
+    """Check the models and copy them to the folder of the first argument; write what is wrong, or null, as JSON."""
+    with os.fdopen(os.dup(1), "w") as answer:
+        os.dup2(2, 1)  # what a library prints is no answer
+        answer.write(f"{json.dumps(problem_with_models(Path(sys.argv[1])))}\n")
 
 
 if __name__ == "__main__":

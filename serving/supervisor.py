@@ -20,8 +20,9 @@ from circus.exc import ConflictError
 from tornado.ioloop import IOLoop
 
 from serving.hangups import POSSIBLE, HangupThread
+from serving.live_models import NOT_RELOADED
 from serving.metrics import drop_gauges_of_others, metrics
-from serving.model_check import ModelCheck, ModelCheckError
+from serving.model_check import ModelCheckError, check_apart
 from serving.server_folder import ServerFolder
 
 # No worker is looked after more often than that, so that one that cannot start is not restarted without a pause.
@@ -49,9 +50,13 @@ def reload_models(server: ServerFolder) -> bool:
     Where it is not, for whatever reason, everything stays as it was, and the log says why.
     """
     try:
-        ModelCheck(server).finish()
+        check_apart(server)
     except (ModelCheckError, OSError) as error:
-        logger.error("models not reloaded, the old ones go on serving: %s", error)
+        logger.error("%s: %s", NOT_RELOADED, error)
+        metrics().reloads.labels("refused").inc()
+        return False
+    except Exception:
+        logger.exception(NOT_RELOADED)
         metrics().reloads.labels("refused").inc()
         return False
     for worker in workers():
