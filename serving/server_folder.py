@@ -8,6 +8,7 @@ same account, reaches a worker.
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
 import shutil
 import tempfile
@@ -15,11 +16,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+_fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 
 # Not QUARTERTURN_...: it is no setting.
 VARIABLE = "_QUARTERTURN_SERVER_FOLDER"
@@ -87,11 +86,11 @@ def _lock(path: Path) -> bool:
 
     A lock also keeps systemd-tmpfiles from removing what has lain in the folder for days.
     """
-    if fcntl is None:
+    if _fcntl is None:
         return False
     handle = os.open(path, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _fcntl.flock(handle, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
     except OSError:
         os.close(handle)
         return False
@@ -99,7 +98,7 @@ def _lock(path: Path) -> bool:
 
 
 def _remove_left_behind() -> None:
-    if fcntl is None:
+    if _fcntl is None:
         return
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         with suppress(OSError):
