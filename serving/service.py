@@ -78,7 +78,7 @@ class Quarterturn:
             if settings.log_format == "json":
                 catch_stray_output()
             server_context.service_type = server_context.service_type or "main"  # in its lines of the log
-            configure_server_logging()
+            configure_server_logging()  # type: ignore[no-untyped-call]
             set_up_logs(settings.log_format)
             check = check_at_start()
             check_at_start.cache_clear()
