@@ -86,9 +86,7 @@ def running(
     """
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
-        metrics = Path(folder) / "metrics"
-        metrics.mkdir()
-        variables = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(metrics), **(environment or {})}
+        variables = {**os.environ, **(environment or {})}
         with log.open("wb") as output:
             began = time.monotonic()
             process = subprocess.Popen(

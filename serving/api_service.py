@@ -13,7 +13,9 @@ from starlette.middleware.cors import CORSMiddleware
 from serving import openapi
 from serving.api_keys import ApiKey
 from serving.error_shape import ErrorShape
+from serving.logs import set_up_logs
 from serving.request_log import RequestLog
+from serving.server_folder import server_folder
 from serving.settings import Settings
 from serving.shortcut import Shortcut
 from serving.unread_bodies import UnreadBodies
@@ -31,6 +33,9 @@ class ApiService(bentoml.Service[Any]):  # type: ignore[misc]
         From the outermost: unread bodies, log, CORS, errors, key, shortcut.
         """
         settings = Settings.from_environment(os.environ)
+        set_up_logs(settings.log_format)
+        if (server := server_folder(os.environ)) is not None:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(server.metrics)  # before anything counts
         app: ASGIApp = Shortcut(super().to_asgi(is_main), lambda: bentoml.get_current_service().posts)
         if settings.api_key is not None:
             app = ApiKey(app, settings.api_key)

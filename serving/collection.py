@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.errors import NoClassifierError, TwoClassifiersError, UnknownModelError, WrongKindError, unknown_name
-from serving.graph import Graph, load_graph
-from serving.lock_file import check_files, file_digest
+from serving.graph import Graph, load_graph, read_graph
+from serving.lock_file import LockFile, digest_of
 from serving.providers import available_cores
 from serving.settings import Settings, variable
 
@@ -97,37 +97,45 @@ def load_selection(folder: Path, settings: Settings, names: Sequence[str]) -> Se
     """
     if not names:
         return load_collection(folder, settings).default
-    paths = _graph_paths(folder)
-    if settings.lock_file is not None:
-        check_files(settings.lock_file, folder, paths)
-    known = {path.parent.name: path for path in paths}
+    paths = {path.parent.name: path for path in _graph_paths(folder)}
+    lock = _lock_file(settings, folder, list(paths.values()))
     for name in names:
-        if name not in known:
-            raise UnknownModelError(name, sorted(known))
-    graphs = tuple(_load(known[name], settings) for name in dict.fromkeys(names))
+        if name not in paths:
+            raise UnknownModelError(name, sorted(paths))
+    if lock is not None:
+        for name in paths.keys() - set(names):
+            lock.check(paths[name], read_graph(paths[name]))
+    graphs = tuple(_load(paths[name], settings, lock) for name in dict.fromkeys(names))
     return Collection(graphs, Selection(None, ())).select(names)
 
 
-def load_collection(folder: Path, settings: Settings, known: Sequence[Graph] = ()) -> Collection:
+def load_collection(
+    folder: Path, settings: Settings, known: Sequence[Graph] = (), copies: Path | None = None
+) -> Collection:
     """Load every ``NAME/model.onnx`` in the folder and settle what runs by default.
 
     A folder without that file is no model and is passed over; a file whose digest is that of a ``known`` graph is not
-    loaded again. Raises CollectionError for a folder that is missing or has no model, a graph whose name is not its
-    folder's, several classifiers of which none is set as the default, and a setting that names a model which is not
-    there or of the other kind; LockError where ``settings.lock_file`` does not list just these files with their
-    digests; GraphError and ProviderError as ``load_graph``.
+    loaded again. Each file is read once; the bytes that were loaded are also those checked against the lock file and
+    those written to ``copies``, as another models folder. Raises CollectionError for a folder that is missing or has no
+    model, a graph whose name is not its folder's, several classifiers of which none is set as the default, and a
+    setting that names a model which is not there or of the other kind; LockError where ``settings.lock_file`` does not
+    list just these files with their digests; GraphError and ProviderError as ``load_graph``; OSError where a copy
+    cannot be written.
     """
     paths = _graph_paths(folder)
-    if settings.lock_file is not None:
-        check_files(settings.lock_file, folder, paths)
-    by_digest = {graph.digest: graph for graph in known}
-
-    def load(path: Path) -> Graph:
-        return (by_digest and by_digest.get(file_digest(path))) or _load(path, settings)
-
+    lock = _lock_file(settings, folder, paths)
     with ThreadPoolExecutor(available_cores()) as threads:
-        graphs = list(threads.map(load, paths))
+        graphs = list(threads.map(lambda path: _load(path, settings, lock, known, copies), paths))
     return Collection(tuple(graphs), _default_selection(graphs, settings))
+
+
+def _lock_file(settings: Settings, folder: Path, paths: Sequence[Path]) -> LockFile | None:
+    """Return the lock file of the settings, once its names are found to be those of the folder. Raises LockError."""
+    if settings.lock_file is None:
+        return None
+    lock = LockFile.read(settings.lock_file, folder)
+    lock.check_names(paths)
+    return lock
 
 
 def _graph_paths(folder: Path) -> list[Path]:
@@ -139,11 +147,27 @@ def _graph_paths(folder: Path) -> list[Path]:
     return paths
 
 
-def _load(path: Path, settings: Settings) -> Graph:
-    graph = load_graph(path, settings.device, settings.threads, settings.gpu or 0)
+def _load(
+    path: Path,
+    settings: Settings,
+    lock: LockFile | None = None,
+    known: Sequence[Graph] = (),
+    copies: Path | None = None,
+) -> Graph:
+    data = read_graph(path)
+    if lock is not None:
+        lock.check(path, data)
+    digest = digest_of(data) if known else ""
+    graph = next((graph for graph in known if graph.digest == digest), None)
+    if graph is None:
+        graph = load_graph(path, settings.device, settings.threads, settings.gpu or 0, data)
+        _log.info("loaded %s (%s) on %s", graph.name, graph.digest, graph.provider)
     if graph.name != path.parent.name:
         raise CollectionError(f"{path}: the graph is named {graph.name!r}; its folder must have that name")
-    _log.info("loaded %s (%s) on %s", graph.name, graph.digest, graph.provider)
+    if copies is not None:
+        copy = copies / path.relative_to(path.parents[1])
+        copy.parent.mkdir()
+        copy.write_bytes(data)
     return graph
 
 

@@ -68,16 +68,28 @@ class Graph:
                 raise GraphError(f"{self.path}: loads, but does not run: {error}") from error
 
 
-def load_graph(path: Path, providers: ProviderChoice = "cpu", threads: int | None = None, gpu: int = 0) -> Graph:
-    """Load the graph in ``path`` and check its manifest, input and outputs; run nothing yet.
-
-    ``threads`` within one run, None for all available cores; ``gpu`` as ``open_session``. Raises GraphError, and
-    ProviderError where ``providers`` is "cuda" and there is none.
-    """
+def read_graph(path: Path) -> bytes:
+    """Return the bytes of a graph's file. Raises GraphError."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise GraphError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def load_graph(
+    path: Path,
+    providers: ProviderChoice = "cpu",
+    threads: int | None = None,
+    gpu: int = 0,
+    data: bytes | None = None,
+) -> Graph:
+    """Load the graph in ``path`` and check its manifest, input and outputs; run nothing yet.
+
+    ``threads`` within one run, None for all available cores; ``gpu`` as ``open_session``; ``data``: the file's bytes,
+    where they were read before. Raises GraphError, and ProviderError where ``providers`` is "cuda" and there is none.
+    """
+    if data is None:
+        data = read_graph(path)
     try:
         session = open_session(data, providers, threads, gpu)
     except ProviderError:

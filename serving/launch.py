@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import socket
@@ -10,11 +11,16 @@ import time
 import urllib.request
 from pathlib import Path
 
+from serving.hangups import hold_hangups
+from serving.model_check import check_at_start
 from serving.providers import available_cores
 from serving.settings import Settings
+from serving.stray_output import catch_stray_output
 
 EXAMPLE_IMAGE = Path(__file__).parents[1] / "examples" / "horse.png"
 _POLL_SECONDS = 0.1
+
+logger = logging.getLogger(__name__)
 
 
 class LaunchError(RuntimeError):
@@ -36,13 +42,20 @@ def launch(settings: Settings, host: str, port: int, workers: int) -> None:
     os.environ.setdefault("OTEL_SDK_DISABLED", "true")
     options = f"{os.environ.get('BENTOML_CONFIG_OPTIONS', '')} services.quarterturn.workers={workers}"
     os.environ["BENTOML_CONFIG_OPTIONS"] = options.strip()
+    hold_hangups()
+    if settings.log_format == "json":
+        catch_stray_output()
     _check_port(host, port)
+    check = check_at_start()  # it runs while the imports below do
 
     import bentoml  # reads the environment
+    from bentoml._internal.configuration.containers import BentoMLContainer
 
     from serving.service import Quarterturn
 
-    threading.Thread(target=_announce, args=(host, port), daemon=True).start()
+    # BentoML would take a folder that all servers of the account share, and empty it.
+    BentoMLContainer.prometheus_multiproc_dir.set(str(check.server.metrics))
+    threading.Thread(target=_announce, args=(host, port, settings.log_format), daemon=True).start()
     try:
         bentoml.serve(Quarterturn, host=host, port=port, blocking=True)
     except bentoml.exceptions.BentoMLException as error:
@@ -65,12 +78,16 @@ def _check_port(host: str, port: int) -> None:
         raise LaunchError(f"cannot listen on {host} port {port}: {error.strerror}") from error
 
 
-def _announce(host: str, port: int) -> None:
+def _announce(host: str, port: int, log_format: str) -> None:
     name = "localhost" if host in ("0.0.0.0", "::", "127.0.0.1") else f"[{host}]" if ":" in host else host
     url = f"http://{name}:{port}"
     while not _is_ready(f"{url}/readyz"):
         time.sleep(_POLL_SECONDS)
-    print(f"Ready at {url}. Try: {example_command(url)}", flush=True)
+    line = f"Ready at {url}. Try: {example_command(url)}"
+    if log_format == "json":
+        logger.info("%s", line)
+    else:
+        print(line, flush=True)
 
 
 def _is_ready(url: str) -> bool:

@@ -1,18 +1,19 @@
 """Live models: the graphs a server answers with, and how changed ones take their place while it answers.
 
-A request works with the models that were live when it began. A reload loads, checks and warms the models folder beside
-them; only where all of it is good does it take over, between two requests. What did not change is not loaded again.
+A request works with the models that were live when it began. A reload loads and warms the models folder beside them and
+lets it take over between two requests. What did not change is not loaded again. That the folder is good was checked
+before, by the main process (serving.model_check); where it cannot be loaded all the same, the old models stay.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from serving.answers import alpha_warnings
-from serving.collection import Collection, CollectionError, load_collection
+from serving.collection import GRAPH_FILE, Collection, CollectionError, load_collection
 from serving.graph import Graph, GraphError, load_graph
 from serving.inference import batch_sizes, warm_all, work
 from serving.lock_file import LockError
@@ -26,6 +27,8 @@ RELOAD_FAILURES = (CollectionError, GraphError, ProviderError, LockError, OSErro
 # Pixels of an image's views from which on a run of it alone is quicker with several threads: between 4 and 36 views of
 # 32 x 32 (docs/performance.md).
 WIDE_WORK = 16 * 32 * 32
+
+NOT_RELOADED = "models not reloaded, the old ones go on serving"
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +49,7 @@ class LiveModels:
         self._threads_are_set = settings.threads is not None
         self._settings = settings.model_copy(update={"threads": settings.threads or 1})
         self._reloading = asyncio.Lock()
-        collection = load_collection(self._settings.models, self._settings)
+        collection = self._load()
         runs = _runs_side_by_side(self._settings, collection)
         self._slots = RunSlots(runs)
         self._cores = runs * (self._settings.threads or 1)
@@ -59,14 +62,18 @@ class LiveModels:
     async def reload(self) -> bool:
         """Load what changed in the models folder and let it take over; say whether it did.
 
-        A folder that is not good leaves everything as it was, and the log says why.
+        Where that fails, everything stays as it was, and the log says why.
         """
         async with self._reloading:
             before = self.current
             try:
                 loaded = await asyncio.to_thread(self._changed, before)
             except RELOAD_FAILURES as error:
-                logger.error("models not reloaded, the old ones go on serving: %s", error)
+                logger.error("%s: %s", NOT_RELOADED, error)
+                metrics().reloads.labels("refused").inc()
+                return False
+            except Exception:
+                logger.exception(NOT_RELOADED)
                 metrics().reloads.labels("refused").inc()
                 return False
             self.current = loaded
@@ -75,15 +82,18 @@ class LiveModels:
         changed = [f"{name} ({digest})" for name, digest in new.items() if old.get(name) != digest]
         gone = [name for name in old if name not in new]
         logger.info("models reloaded; new: %s; gone: %s", ", ".join(changed) or "none", ", ".join(gone) or "none")
-        metrics().reloads.labels("done").inc()
         return True
 
     def close(self) -> None:
         """Let the threads end that run graphs."""
         self._slots.close()
 
+    def _load(self, known: Sequence[Graph] = ()) -> Collection:
+        """Load the folder as it is now: one that is a link may lead elsewhere before all of it is read."""
+        return load_collection(self._settings.models.resolve(), self._settings, known)
+
     def _changed(self, before: LoadedModels) -> LoadedModels:
-        collection = load_collection(self._settings.models, self._settings, before.collection.graphs)
+        collection = self._load(before.collection.graphs)
         loaded = self._warmed(collection, before.runs)
         self._widen(loaded)
         return loaded
@@ -111,7 +121,7 @@ class LiveModels:
             if not runs.is_large or runs.wide is not None:
                 continue
             try:
-                wide = load_graph(runs.graph.path, "cpu", self._cores)
+                wide = load_graph(self._settings.models / runs.graph.name / GRAPH_FILE, "cpu", self._cores)
                 wide.warm(batch_sizes(wide))
             except RELOAD_FAILURES as error:
                 logger.warning("runs of %s go on with one thread each: %s", runs.graph.name, error)

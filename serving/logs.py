@@ -8,25 +8,32 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 from datetime import UTC, datetime
+from typing import TextIO
 
 from serving.request_log import request_id
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-# BentoML's, uvicorn's and this project's own.
-_LOGGERS = ("", "bentoml", "uvicorn", "serving")
+# BentoML's, uvicorn's, the process manager's and this project's own.
+_LOGGERS = ("", "bentoml", "uvicorn", "uvicorn.error", "circus", "serving")
+# The process and the descriptor of the log, where standard output leads elsewhere (serving.stray_output).
+LOG_VARIABLE = "_QUARTERTURN_LOG"
 
 
 def set_up_logs(log_format: str) -> None:
     """Give every handler of this process's loggers a formatter of one line a record; the project logs from INFO on.
 
-    With ``log_format`` "json" all of them write through one handler to standard output.
+    With ``log_format`` "json" all of them write through one handler to ``log_stream``.
     """
     logging.getLogger("serving").setLevel(logging.INFO)
+    for name, known in logging.root.manager.loggerDict.items():
+        if name.partition(".")[0] == "serving" and isinstance(known, logging.Logger):
+            known.disabled = False  # which BentoML does to those made before its own
     if log_format == "json":
-        handler = logging.StreamHandler(sys.stdout)
+        handler = logging.StreamHandler(log_stream())
         handler.setFormatter(JsonFormatter())
         for name in _LOGGERS:
             logger = logging.getLogger(name)
@@ -38,6 +45,14 @@ def set_up_logs(log_format: str) -> None:
             formatter = handler_of_logger.formatter or logging.Formatter()
             if not isinstance(formatter, SafeFormatter):
                 handler_of_logger.setFormatter(SafeFormatter(formatter))
+
+
+def log_stream() -> TextIO:
+    """Return where a log of JSON goes: to standard output, or to where that led when the server began."""
+    _, _, descriptor = os.environ.get(LOG_VARIABLE, "").partition(":")
+    if not descriptor:
+        return sys.stdout
+    return os.fdopen(int(descriptor), "w", encoding="utf-8", closefd=False)
 
 
 class SafeFormatter(logging.Formatter):

@@ -6,8 +6,10 @@ before a worker starts: so metrics are made at their first use and not on import
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ SECONDS = (
     30.0,
     60.0,
 )
+_MODEL_GAUGE = re.compile(r'quarterturn_queued_images\{model="([^"]*)"\}')
 P_VALUES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
@@ -93,3 +96,24 @@ class Metrics:
 def metrics() -> Metrics:
     """Return this process's metrics, made at the first call."""
     return Metrics()
+
+
+def drop_gauges_of_others(folder: Path, alive: Collection[int]) -> None:
+    """Drop what processes that are not alive have last said of themselves; what they counted stays.
+
+    ``folder`` is that of Prometheus's multiprocess mode. A process that ends well has done this itself.
+    """
+    for path in folder.glob("gauge_live*.db"):
+        pid = re.search(r"_(\d+)\.db$", path.name)
+        if pid and int(pid[1]) not in alive:
+            path.unlink(missing_ok=True)
+
+
+def without_models_gone(page: str, names: Collection[str]) -> str:
+    """Return a page of metrics without the gauges of models that are not among ``names``, which a reload removed.
+
+    Prometheus's multiprocess mode itself never forgets a label.
+    """
+    return "".join(
+        line for line in page.splitlines(keepends=True) if not (gauge := _MODEL_GAUGE.match(line)) or gauge[1] in names
+    )

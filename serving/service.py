@@ -15,24 +15,25 @@ from typing import Any
 
 import bentoml
 from bentoml._internal.context import server_context
+from bentoml._internal.log import configure_server_logging
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from serving.api_service import ApiService
-from serving.collection import CollectionError, load_collection
 from serving.demo import demo_routes
 from serving.document import AnomalyAnswer, AnomalyForm, ClassifyAnswer, ClassifyForm
 from serving.endpoints import Endpoints
-from serving.graph import GraphError
+from serving.hangups import POSSIBLE, hold_hangups, release_hangups
 from serving.images import ignore_metadata_warnings
-from serving.inference import warm_all
 from serving.live_models import LiveModels
-from serving.lock_file import LockError
 from serving.logs import set_up_logs
-from serving.providers import ProviderError
+from serving.metrics import without_models_gone
+from serving.model_check import ModelCheckError, check_at_start
+from serving.server_folder import server_folder
 from serving.settings import Settings, SettingsError
+from serving.stray_output import catch_stray_output
 from serving.supervisor import supervise
 
 # Gauges are read by Prometheus every some seconds; setting them at every request would cost more than counting it.
@@ -53,6 +54,9 @@ class Quarterturn:
         settings = Settings.from_environment(os.environ)
         set_up_logs(settings.log_format)
         ignore_metadata_warnings()
+        if (server := server_folder(os.environ)) is not None:
+            # The models as the main process has checked them, against the lock file too.
+            settings = settings.model_copy(update={"models": server.models, "lock_file": None})
         if settings.gpu is None:
             settings = settings.model_copy(update={"gpu": max(0, (server_context.worker_index or 1) - 1)})
         self.live = LiveModels(settings)
@@ -63,26 +67,35 @@ class Quarterturn:
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
     @staticmethod
     def check_models() -> None:
-        """Load and run the models before any worker starts: a worker that fails to start would be restarted for ever.
+        """Check the models before any worker starts: a worker that fails to start would be restarted for ever.
 
-        On the CPU, unless the settings demand a GPU. Raises BentoMLException, which says what is wrong with which file.
+        In the main process, which from then on looks after the workers. Raises BentoMLException, which says what is
+        wrong with which file or setting.
         """
+        hold_hangups()
         try:
             settings = Settings.from_environment(os.environ)
-            if settings.device == "auto":
-                settings = settings.model_copy(update={"device": "cpu"})
-            warm_all(load_collection(settings.models, settings).graphs, lambda _: (1,))
-        except (CollectionError, GraphError, LockError, ProviderError, SettingsError) as error:
+            if settings.log_format == "json":
+                catch_stray_output()
+            server_context.service_type = server_context.service_type or "main"  # in its lines of the log
+            configure_server_logging()  # type: ignore[no-untyped-call]
+            set_up_logs(settings.log_format)
+            check = check_at_start()
+            check_at_start.cache_clear()
+            check.finish()
+        except (ModelCheckError, SettingsError, OSError) as error:
             raise bentoml.exceptions.BentoMLException(str(error)) from error
-        supervise()
+        os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(check.server.metrics)
+        supervise(check.server)
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def begin(self) -> None:
         """Sample the gauges from now on, and reload the models when this process gets SIGHUP."""
         self._keep(self._sample_gauges())
         self._keep(asyncio.to_thread(self.live.widen))
-        if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
+        if threading.current_thread() is threading.main_thread() and POSSIBLE:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
+            release_hangups()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     def close(self) -> None:
@@ -102,6 +115,10 @@ class Quarterturn:
     async def anomaly_score(self, images: Request, **_: object) -> Response:
         """Say how unlike the training data each image is: scores, p-values and a verdict at a false-alarm rate."""
         return await self.endpoints.anomaly_score(images)
+
+    async def __metrics__(self, page: str) -> str:
+        """Change the page of ``/metrics`` before it is sent: a name that BentoML looks for."""
+        return without_models_gone(page, self.live.current.collection.names)
 
     def _reload(self) -> None:
         self._keep(self.live.reload())

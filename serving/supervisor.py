@@ -1,13 +1,15 @@
 """Supervisor: what the server's main process does for its workers beside what BentoML's process manager does.
 
-It replaces a worker that died at once, where the manager (circus) would look for it every ten seconds, and it passes
-SIGHUP on, so that every worker reloads the models, where the manager would restart them.
+It replaces a worker that died at once, where the manager (circus) would look for it every ten seconds, and drops the
+gauges of the dead one. At SIGHUP, where the manager would restart every worker, it checks the models folder and, where
+it is good, has every worker take it over.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import signal
 import time
 from types import FrameType
@@ -17,6 +19,12 @@ import psutil
 from circus.exc import ConflictError
 from tornado.ioloop import IOLoop
 
+from serving.hangups import POSSIBLE, HangupThread
+from serving.live_models import NOT_RELOADED
+from serving.metrics import drop_gauges_of_others, metrics
+from serving.model_check import ModelCheckError, check_apart
+from serving.server_folder import ServerFolder
+
 # No worker is looked after more often than that, so that one that cannot start is not restarted without a pause.
 PAUSE_SECONDS = 0.5
 _WORKER_MODULE = "_bentoml_impl.worker.service"
@@ -24,10 +32,38 @@ _WORKER_MODULE = "_bentoml_impl.worker.service"
 logger = logging.getLogger(__name__)
 
 
-def supervise() -> None:
-    """Take over the signals once the process manager runs. To be called in the main thread, before it starts."""
-    if hasattr(signal, "SIGHUP"):
-        IOLoop.current().add_callback(_take_over)
+def supervise(server: ServerFolder) -> None:
+    """Act at SIGHUP, and take over SIGCHLD once the process manager runs.
+
+    To be called in the main thread, which holds SIGHUP, before the manager starts.
+    """
+    if not POSSIBLE:
+        return
+    hangups = HangupThread(lambda: reload_models(server))
+    hangups.start()
+    IOLoop.current().add_callback(_take_over, server, hangups)
+
+
+def reload_models(server: ServerFolder) -> bool:
+    """Check the models folder; where it is good, have the workers take it over. Say whether it was.
+
+    Where it is not, for whatever reason, everything stays as it was, and the log says why.
+    """
+    try:
+        check_apart(server)
+    except (ModelCheckError, OSError) as error:
+        logger.error("%s: %s", NOT_RELOADED, error)
+        metrics().reloads.labels("refused").inc()
+        return False
+    except Exception:
+        logger.exception(NOT_RELOADED)
+        metrics().reloads.labels("refused").inc()
+        return False
+    for worker in workers():
+        with contextlib.suppress(psutil.Error):  # gone meanwhile: the next one begins with the new models
+            worker.send_signal(signal.SIGHUP)
+    metrics().reloads.labels("done").inc()
+    return True
 
 
 def workers() -> list[psutil.Process]:
@@ -42,26 +78,22 @@ def workers() -> list[psutil.Process]:
     return found
 
 
-def _take_over() -> None:
+def _take_over(server: ServerFolder, hangups: HangupThread) -> None:
     manager = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)  # circus.sighandler.SysHandler
+    signal.signal(signal.SIGHUP, hangups.pass_on)
     arbiter = getattr(getattr(manager, "controller", None), "arbiter", None)
     if arbiter is None:
-        logger.warning("the process manager is not the one expected: SIGHUP is left to it")
+        logger.warning("the process manager is not the one expected: dead workers are left to it")
         return
-    signal.signal(signal.SIGHUP, _reload_workers)
-    signal.signal(signal.SIGCHLD, _Replacer(arbiter))
-
-
-def _reload_workers(number: int, frame: FrameType | None) -> None:
-    for worker in workers():
-        worker.send_signal(signal.SIGHUP)
+    signal.signal(signal.SIGCHLD, _Replacer(arbiter, server))
 
 
 class _Replacer:
     """Handles SIGCHLD: lets the arbiter look after its workers soon."""
 
-    def __init__(self, arbiter: Any) -> None:
+    def __init__(self, arbiter: Any, server: ServerFolder) -> None:
         self._arbiter = arbiter
+        self._server = server
         self._last = 0.0
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
@@ -72,3 +104,5 @@ class _Replacer:
     async def _look(self) -> None:
         with contextlib.suppress(ConflictError):  # it is at it already, or stopping
             await self._arbiter.manage_watchers()
+        alive = {pid for watcher in self._arbiter.iter_watchers() for pid in watcher.processes}
+        drop_gauges_of_others(self._server.metrics, {os.getpid(), *alive})

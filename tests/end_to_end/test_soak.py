@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
 
 from benchmarks.soak.session import soak
@@ -17,11 +14,7 @@ GROWTH_LIMIT = 0.5
 
 
 @pytest.mark.timeout(240)
-def test_every_request_is_answered_as_it_must_be_and_the_worker_lives(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "metrics").mkdir()
-    monkeypatch.setitem(os.environ, "PROMETHEUS_MULTIPROC_DIR", str(tmp_path / "metrics"))
+def test_every_request_is_answered_as_it_must_be_and_the_worker_lives() -> None:
     report = soak(seconds=SECONDS, growth_limit=GROWTH_LIMIT)
     assert report.wrong == [], report.markdown()
     assert report.tallies.keys() == {"good", "large", "bad", "huge", "slow", "aborted"}

@@ -1,14 +1,15 @@
-"""Models replaced while a server of two workers answers."""
+"""Models replaced, and workers killed, while a server of two workers answers."""
 
 from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from serving.graph import load_graph
 from tests.end_to_end.ports import free_port
 from tests.end_to_end.servers import running
 from tests.graphs import build_graph, write_graph
+from tests.multipart import CONTENT_TYPE, body, part
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +82,7 @@ class Load:
                 self.lost.append(repr(error))
 
 
-def test_a_changed_model_takes_over_in_every_worker_and_a_bad_one_does_not(tmp_path: Path) -> None:
+def test_a_changed_model_takes_over_in_every_worker_and_no_request_is_lost(tmp_path: Path) -> None:
     models = tmp_path / "models"
     path = write_graph(models)
     old = load_graph(path).digest
@@ -95,13 +97,104 @@ def test_a_changed_model_takes_over_in_every_worker_and_a_bad_one_does_not(tmp_p
         assert digests(url) == {old}
         main.send_signal(signal.SIGHUP)
         wait_until(lambda: digests(url) == {new})
-        path.write_bytes(b"junk")
-        main.send_signal(signal.SIGHUP)
-        wait_until(lambda: (tmp_path / "log").read_text().count("models not reloaded") == 2)
-        assert digests(url) == {new}
         assert workers(main) == before
         seen = len(load.digests)
         wait_until(lambda: len(load.digests) > seen + 4)
     assert load.lost == []
     assert set(load.digests) == {old, new}
     assert load.digests[-1] == new
+
+
+def metric(url: str, name: str) -> float:
+    lines = httpx.get(f"{url}/metrics", timeout=60).text.splitlines()
+    return next((float(line.split()[1]) for line in lines if line.split()[0] == name), 0.0)
+
+
+def test_a_bad_folder_is_refused_and_dead_workers_are_replaced_all_the_same(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    path = write_graph(models)
+    removed = write_graph(models, "views", formula="transformation")
+    log = tmp_path / "log"
+    with two_workers(models) as (url, main):
+        gauge = 'quarterturn_queued_images{model="views"}'
+        wait_until(lambda: gauge in httpx.get(f"{url}/metrics").text)
+        removed.unlink()
+        main.send_signal(signal.SIGHUP)
+        wait_until(lambda: log.read_text().count("models reloaded") == 2)
+        assert gauge not in httpx.get(f"{url}/metrics").text
+        good = load_graph(path).digest
+        # A second classifier, as `quarterturn calibrate` writes it, and then junk.
+        for number, name in enumerate(("second", "junk"), start=1):
+            write_graph(models, name, formula="msp").write_bytes(
+                b"junk" if name == "junk" else build_graph(name, formula="msp").SerializeToString()
+            )
+            main.send_signal(signal.SIGHUP)
+            wait_until(lambda number=number: log.read_text().count("models not reloaded") == number)  # type: ignore[misc]
+        assert metric(url, 'quarterturn_model_reloads_total{outcome="refused"}') == 2
+        assert metric(url, 'quarterturn_model_reloads_total{outcome="done"}') == 1
+        before = workers(main)
+        for pid in before:
+            psutil.Process(pid).kill()
+        wait_until(lambda: log.read_text().count("Service quarterturn initialized") == 4)
+        assert not set(before) & set(workers(main))
+        listed = [httpx.get(f"{url}/models").json()["models"] for _ in range(12)]
+        assert {model["digest"] for models in listed for model in models} == {good}
+        removed.parent.rmdir()
+        (models / "second" / "model.onnx").unlink()
+        (models / "junk" / "model.onnx").unlink()
+        main.send_signal(signal.SIGHUP)
+        wait_until(lambda: log.read_text().count("models reloaded") == 4)
+    assert "Traceback" not in log.read_text()
+
+
+def test_a_worker_that_is_starting_outlives_a_reload_and_has_the_new_models(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    path = write_graph(models)
+    with two_workers(models) as (url, main):
+        [killed, other] = workers(main)
+        psutil.Process(killed).kill()
+        wait_until(lambda: len(set(workers(main)) - {killed, other}) == 1)
+        [starting] = set(workers(main)) - {killed, other}
+        psutil.Process(starting).send_signal(signal.SIGHUP)  # it has only begun
+        path.write_bytes(build_graph(classes=["x", "y", "z"]).SerializeToString())
+        new = load_graph(path).digest
+        main.send_signal(signal.SIGHUP)
+        wait_until(lambda: (tmp_path / "log").read_text().count("Service quarterturn initialized") == 3)
+        assert set(workers(main)) == {other, starting}
+        psutil.Process(other).kill()
+        wait_until(lambda: metric(url, 'quarterturn_model_reloads_total{outcome="done"}') == 1)
+        wait_until(lambda: {digest_of_models(url) for _ in range(6)} == {new})
+        assert starting in workers(main)
+
+
+def digest_of_models(url: str) -> str:
+    digest: str = httpx.get(f"{url}/models", timeout=60).json()["models"][0]["digest"]
+    return digest
+
+
+def test_what_a_killed_worker_held_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUARTERTURN_MAX_REQUEST_SECONDS", "600")  # those of the other worker are not given up
+    write_graph(tmp_path / "models")
+    whole = body(part("images", bytes(100_000), "horse.png"))
+    head = f"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {len(whole)}\r\n\r\n"
+    with two_workers(tmp_path / "models") as (url, main), ExitStack() as uploads:
+
+        def upload() -> None:
+            """Send half of one; whichever worker takes it holds that."""
+            upload = uploads.enter_context(socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))))
+            upload.sendall(head.encode() + whole[:50_000])
+
+        def links(pid: int) -> int:
+            return len([link for link in psutil.Process(pid).net_connections("tcp") if link.raddr])
+
+        sent = 0
+        while sent < 4 or min(links(pid) for pid in workers(main)) == 0:
+            upload()
+            sent += 1
+            time.sleep(0.02)
+        wait_until(lambda: metric(url, "quarterturn_held_bytes") > sent * 49_000)
+        each = metric(url, "quarterturn_held_bytes") / sent
+        killed, other = workers(main)
+        kept = links(other)
+        psutil.Process(killed).kill()
+        wait_until(lambda: metric(url, "quarterturn_held_bytes") == kept * each)

@@ -56,12 +56,10 @@ def tiny_server(folder: Path) -> Iterator[Server]:
     write_graph(folder / "models", "views", formula="transformation")
     write_graph(folder / "models", "cat-only", formula="transformation", in_class="cat", size=64, shorter_side=72)
     write_graph(folder / "models", "second", formula="msp")
-    (folder / "metrics").mkdir()
     environment = {
         **os.environ,
         **{f"QUARTERTURN_MAX_{name.upper()}": str(value) for name, value in LIMITS.items()},
         "QUARTERTURN_MAX_HELD_BYTES": str(HELD_BYTES),
-        "PROMETHEUS_MULTIPROC_DIR": str(folder / "metrics"),
         "CUDA_VISIBLE_DEVICES": "",
     }
     port = free_port()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from serving import live_models
 from serving.graph import Graph
 from serving.inference import batch_sizes
 from serving.live_models import LiveModels
+from serving.metrics import metrics
 from serving.settings import Settings
 from tests.graphs import build_graph, solid, write_graph
 
@@ -127,3 +129,46 @@ def test_a_second_classifier_without_a_default_changes_nothing(live: LiveModels,
     write_graph(tmp_path, "second", formula="msp")
     assert not asyncio.run(live.reload())
     assert live.current.collection.names == ("colours", "views")
+
+
+def test_a_known_graph_in_another_folder_changes_nothing(
+    live: LiveModels, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(tmp_path / "views", tmp_path / "views-copy")
+    assert not asyncio.run(live.reload())
+    (tmp_path / "views").rename(tmp_path / "renamed")
+    shutil.rmtree(tmp_path / "views-copy")
+    assert not asyncio.run(live.reload())
+    assert live.current.collection.names == ("colours", "views")
+    for name in ("views-copy", "renamed"):
+        assert f"{name}/model.onnx: the graph is named 'views'" in caplog.text
+
+
+def test_what_nobody_foresaw_changes_nothing_and_is_logged(
+    live: LiveModels, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*_: object) -> None:
+        raise MemoryError("for this graph")
+
+    refused = metrics().reloads.labels("refused")
+    before = refused._value.get()
+    with monkeypatch.context() as patch:
+        patch.setattr(live_models, "warm_all", no_memory)
+        assert not asyncio.run(live.reload())
+    assert "MemoryError: for this graph" in caplog.text
+    assert refused._value.get() == before + 1
+    write_graph(tmp_path, "third", formula="transformation")
+    assert asyncio.run(live.reload())
+
+
+def test_each_load_follows_the_link_once(tmp_path: Path) -> None:
+    write_graph(tmp_path / "one", "colours")
+    write_graph(tmp_path / "two", "views", formula="transformation")
+    link = tmp_path / "models"
+    link.symlink_to("one")
+    live = LiveModels(Settings(models=link, device="cpu"))
+    link.unlink()
+    link.symlink_to("two")
+    assert asyncio.run(live.reload())
+    assert live.current.collection.graphs[0].path == tmp_path / "two" / "views" / "model.onnx"
+    live.close()

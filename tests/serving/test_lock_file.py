@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from serving.collection import load_collection, load_selection
-from serving.lock_file import LockError, check_files, file_digest
+from serving.lock_file import LockError, LockFile, digest_of
 from serving.settings import Settings
 from tests.graphs import build_graph, write_graph
 
@@ -61,9 +61,23 @@ def test_a_lock_file_that_is_none_is_refused(folder: Path, text: str) -> None:
     with pytest.raises(LockError, match=r"models\.lock"):
         load_collection(folder, settings(folder, lock(folder) * 2 if text == "twice" else text))
     with pytest.raises(LockError, match="cannot be read"):
-        check_files(folder / "none.lock", folder, [])
+        LockFile.read(folder / "none.lock", folder)
 
 
-def test_a_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
-    (tmp_path / "a").write_bytes(b"abc")
-    assert file_digest(tmp_path / "a") == "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+def test_what_is_loaded_are_the_bytes_that_were_checked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    locked = settings(folder, lock(folder))
+    path = folder / "views" / "model.onnx"
+    digest = digest_of(path.read_bytes())
+    check = LockFile.check
+
+    def check_and_replace(lock: LockFile, path: Path, data: bytes) -> None:
+        check(lock, path, data)
+        path.write_bytes(build_graph(path.parent.name, formula="msp").SerializeToString())
+
+    monkeypatch.setattr(LockFile, "check", check_and_replace)
+    graph = load_collection(folder, locked).get("views")
+    assert (graph.digest, graph.manifest.kind) == (digest, "one_class")
+
+
+def test_a_digest_is_that_of_the_bytes() -> None:
+    assert digest_of(b"abc") == "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

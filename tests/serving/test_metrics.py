@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
-from prometheus_client import Counter
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
-from serving.metrics import metrics
+from serving.metrics import drop_gauges_of_others, metrics, without_models_gone
 
 PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
@@ -35,3 +39,42 @@ def test_p_values_and_anomalies_are_counted_by_model() -> None:
 
 def test_there_is_one_set_of_metrics() -> None:
     assert metrics() is metrics()
+
+
+COUNT = """
+from serving.metrics import metrics
+metrics().held_bytes.set(7)
+metrics().images_decoded.inc(3)
+"""
+
+
+def test_gauges_of_processes_that_died_go_and_counts_stay(tmp_path: Path) -> None:
+    environment = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    pids = []
+    for _ in range(2):
+        with subprocess.Popen([sys.executable, "-c", COUNT], env=environment) as process:
+            assert process.wait(60) == 0
+            pids.append(process.pid)
+
+    def page() -> dict[str, str]:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry, str(tmp_path))
+        lines = generate_latest(registry).decode().splitlines()
+        return dict(line.split() for line in lines if line.startswith("quarterturn_") and "{" not in line)
+
+    assert page()["quarterturn_held_bytes"] == "14.0"
+    drop_gauges_of_others(tmp_path, pids[:1])
+    assert page()["quarterturn_held_bytes"] == "7.0"
+    drop_gauges_of_others(tmp_path, [])
+    assert "quarterturn_held_bytes" not in page()
+    assert page()["quarterturn_images_decoded_total"] == "6.0"
+
+
+def test_the_page_forgets_the_gauges_of_a_model_that_is_gone() -> None:
+    metrics().queued_images.labels("here").set(1)
+    metrics().queued_images.labels("gone").set(2)
+    metrics().anomalies.labels("gone").inc()
+    page = generate_latest().decode()
+    shown = without_models_gone(page, ["here"])
+    assert set(page.splitlines()) - set(shown.splitlines()) == {'quarterturn_queued_images{model="gone"} 2.0'}
+    assert 'quarterturn_anomalies_total{model="gone"} 1.0' in shown
