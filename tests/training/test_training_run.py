@@ -236,6 +236,18 @@ def test_at_paper_scale_all_training_images_train_and_half_of_test_calibrates(da
     assert (len(calibrating), calibrating.split, split) == (12, "test", "half of test")
 
 
+def test_a_run_does_not_go_on_in_another_precision(data_root: Path, tmp_path: Path) -> None:
+    run, full, mixed = RunFolder(tmp_path / "run"), tiny("own-classifier-32"), "trainer.precision=bf16-mixed"
+    train_recipe(full, data_root, run, max_minutes=0)
+    assert run.training_record()["precision"] == "32-true"
+    with pytest.raises(
+        RunError, match=r"began in precision 32-true and would go on in bf16-mixed; trainer.precision=3"
+    ):
+        train_recipe(tiny("own-classifier-32", mixed), data_root, run, resume=True)
+    explicit = tiny("own-classifier-32", "trainer.precision=32-true")
+    assert train_recipe(explicit, data_root, run, resume=True, max_minutes=0).step == 2
+
+
 def test_a_limit_is_for_training_images_alone(data_root: Path) -> None:
     recipe = load_recipe("own-classifier-32", "smoke", ["data.limit_per_class=3"])
     assert len(load_split(recipe, data_root, "train")) == 9

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from training.reproduce.jobs import Job
+from training.reproduce.jobs import Job, is_trained
 from training.run_folder import RunError, RunFolder
 
 FINISHED, FAILED, STOPPED = 0, 1, 75
@@ -37,19 +37,20 @@ def run_job(job: Job, data: Path, runs: Path, deadline: float | None) -> int:
     from training.training_run import train_recipe
 
     folder = runs / job.name
+    recipe = job.resolved()
     with _alone(folder):
         run = RunFolder(folder)
-        minutes = None if deadline is None else max(0.0, (deadline - time.time()) / 60)
-        print("training", flush=True)
-        shared = SharedPhases(runs / SHARED_PHASES)
-        outcome = train_recipe(
-            job.resolved(), data, run, seed=job.seed, resume=True, max_minutes=minutes, shared=shared
-        )
-        if not outcome.finished:
-            print(f"stopped at step {outcome.step} of {outcome.steps}", flush=True)
-            return STOPPED
+        if not (is_trained(job, run) and run.checkpoint_path.exists()):
+            minutes = None if deadline is None else max(0.0, (deadline - time.time()) / 60)
+            print("training", flush=True)
+            shared = SharedPhases(runs / SHARED_PHASES)
+            outcome = train_recipe(recipe, data, run, seed=job.seed, resume=True, max_minutes=minutes, shared=shared)
+            if not outcome.finished:
+                print(f"stopped at step {outcome.step} of {outcome.steps}", flush=True)
+                return STOPPED
         print("evaluating", flush=True)
-        evaluate_run(run, data)
+        evaluate_run(run, data, settings=recipe.evaluation)
+        run.write_json("recipe.json", recipe.settings())  # with the evaluation's settings, if they were others
         print("finished", flush=True)
         return FINISHED
 
