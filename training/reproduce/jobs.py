@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from pydantic import ValidationError
 
+from training.phase_plan import pretraining_recipe
 from training.precision import precision_on, trained_precision, was_on_cuda
 from training.recipe import EvaluationSettings, Recipe, Scale
 from training.recipe_files import load_recipe
@@ -63,6 +65,15 @@ def plan(target: Target, scale: Scale, seeds: int) -> list[Job]:
         for recipe in recipes_of(target, scale)
         for overrides in sweep_overrides(recipe)
     ]
+
+
+@cache
+def pretraining_of(job: Job) -> str | None:
+    """Return the settings and seed of the job's pre-training, which jobs that have them alike share; None without."""
+    recipe = job.resolved()
+    if recipe.pretraining is None:
+        return None
+    return json.dumps([pretraining_recipe(recipe).settings(), job.seed], sort_keys=True)
 
 
 def is_finished(job: Job, run: RunFolder) -> bool:

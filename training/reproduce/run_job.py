@@ -24,13 +24,15 @@ from training.reproduce.jobs import Job, is_trained
 from training.run_folder import RunError, RunFolder
 
 FINISHED, FAILED, STOPPED = 0, 1, 75
+PATIENCE = 60.0  # seconds, in which the job of a sweep that was killed comes to its checkpoint
 SHARED_PHASES = "shared-phases"  # folder of RUNS: pre-training that several jobs start from
 
 
-def run_job(job: Job, data: Path, runs: Path, deadline: float | None) -> int:
+def run_job(job: Job, data: Path, runs: Path, deadline: float | None, patience: float = 0.0) -> int:
     """Train and evaluate ``job`` into its folder of ``runs``; ``deadline`` in seconds since the epoch.
 
-    Returns FINISHED or STOPPED. Raises what training and evaluation raise, RunError if another process is at it.
+    Returns FINISHED or STOPPED. Raises what training and evaluation raise, RunError if another process is at it and
+    stays so for ``patience`` seconds.
     """
     from training.evaluation import evaluate_run
     from training.shared_phases import SharedPhases
@@ -38,7 +40,7 @@ def run_job(job: Job, data: Path, runs: Path, deadline: float | None) -> int:
 
     folder = runs / job.name
     recipe = job.resolved()
-    with _alone(folder):
+    with _alone(folder, patience):
         run = RunFolder(folder)
         if not (is_trained(job, run) and run.checkpoint_path.exists()):
             minutes = None if deadline is None else max(0.0, (deadline - time.time()) / 60)
@@ -56,14 +58,19 @@ def run_job(job: Job, data: Path, runs: Path, deadline: float | None) -> int:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process. Raises RunError if another one holds it."""
+def _alone(folder: Path, patience: float) -> Iterator[None]:
+    """Hold the folder for this process. Raises RunError if another one holds it for longer than ``patience``."""
     folder.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + patience
     with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunError(f"{folder} is being trained by another process; wait for it, or stop it") from error
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() >= end:
+                    raise RunError(f"{folder} is being trained by another process; wait for it, or stop it") from error
+            time.sleep(0.2)
         yield
 
 
@@ -90,7 +97,7 @@ def main() -> int:
     _stop_with_the_parent()
     try:
         job = Job(**{**described, "overrides": tuple(described["overrides"])})
-        return run_job(job, arguments.data, arguments.out, arguments.deadline)
+        return run_job(job, arguments.data, arguments.out, arguments.deadline, PATIENCE)
     except Exception as error:
         ours = isinstance(error, OSError) or type(error).__module__.startswith(("serving.", "training."))
         if not ours:
