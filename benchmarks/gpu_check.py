@@ -67,11 +67,23 @@ def kinds_of_training() -> list[Recipe]:
     for shipped in all_recipes("smoke"):
         if shipped.data.size > 32 or shipped.name.startswith("own-"):
             continue
-        correction = None if shipped.labels is None else shipped.labels.correction
-        weight = getattr(shipped.objective, "rotation_weight", 1) > 0
-        kind = (shipped.objective.kind, weight, shipped.outliers is not None, correction, shipped.pretraining is None)
-        chosen.setdefault(kind, shipped)
+        chosen.setdefault(kind_of_training(shipped), shipped)
     return [load_recipe(recipe.name, "smoke", changes_for(recipe)) for recipe in chosen.values()]
+
+
+def kind_of_training(recipe: Recipe) -> tuple[object, ...]:
+    """Return what tells one kind of training from another: objective, attack, and what is trained beside it."""
+    objective = recipe.objective
+    attack = getattr(objective, "attack", None)
+    return (
+        objective.kind,
+        getattr(objective, "rotation_weight", 1) > 0,
+        getattr(attack, "form", None),
+        getattr(attack, "rotation_weight", 0) > 0,
+        recipe.outliers is not None,
+        None if recipe.labels is None else recipe.labels.correction,
+        recipe.pretraining is not None,
+    )
 
 
 def changes_for(recipe: Recipe) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from pathlib import Path
 
 
@@ -24,7 +25,8 @@ def write_together(contents: dict[Path, bytes]) -> None:
     written: dict[Path, Path] = {}
     try:
         for path, data in contents.items():
-            temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            # A random part, as processes of two machines, which share a folder, may have one number.
+            temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
             written[temporary] = path
             with temporary.open("wb") as file:
                 file.write(data)

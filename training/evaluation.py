@@ -31,7 +31,7 @@ from training.graph_runner import GraphRunner, Outputs
 from training.metrics import Scores, detection
 from training.onnx_graph import scorer_graph
 from training.published import beside_published
-from training.recipe import Recipe
+from training.recipe import EvaluationSettings, Recipe
 from training.run_folder import RunError, RunFolder, load_network
 from training.score_curves import score_curves
 from training.scorer import Scorer, build_scorer
@@ -43,15 +43,19 @@ METRICS = ("auroc", "aupr", "fpr95")
 Evaluation = dict[str, Any]
 
 
-def evaluate_run(run: RunFolder, data_root: Path, *, device: ProviderChoice = "auto") -> Evaluation:
+def evaluate_run(
+    run: RunFolder, data_root: Path, *, device: ProviderChoice = "auto", settings: EvaluationSettings | None = None
+) -> Evaluation:
     """Evaluate the run's latest checkpoint on the data of ``data_root``, write RUN/evaluation.json and return it.
 
-    Out-of-distribution sets that the root lacks are listed under 'missing'; one whose images the training was exposed
-    to is listed under 'exposed' and not in the means. Raises DataError and RunError; an earlier
-    evaluation.json is replaced only by a complete one.
+    ``settings``: other than those of the run's recipe. Out-of-distribution sets that the root lacks are listed under
+    'missing'; one whose images the training was exposed to is listed under 'exposed' and not in the means. Raises
+    DataError and RunError; an earlier evaluation.json is replaced only by a complete one.
     """
     began = time.monotonic()
     network, recipe = load_network(run)
+    if settings is not None:
+        recipe = recipe.model_copy(update={"evaluation": settings})
     scorer = build_scorer(network, recipe)
     test = load_split(recipe, data_root, "test")
     evaluated = evaluated_indices(test, recipe.evaluation.limit)
@@ -78,6 +82,7 @@ def evaluate_run(run: RunFolder, data_root: Path, *, device: ProviderChoice = "a
         "seed": run.environment()["seed"],
         "kind": "one_class" if recipe.evaluation.score == "transformation" else "classifier",
         "score": recipe.evaluation.score,
+        "settings": recipe.evaluation.model_dump(mode="json"),
         "in_distribution": {
             "data": test.name,
             "split": test.split,

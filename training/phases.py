@@ -56,6 +56,11 @@ def has_begun(run: RunFolder) -> bool:
     return run.checkpoint_path.exists() or any(run.path.glob("checkpoint-*.pt"))
 
 
+def has_pretrained(run: RunFolder) -> bool:
+    """Return whether a run that begins with a pre-training is through with it: a later phase has logged a step."""
+    return any(path.name != "metrics-pretraining.jsonl" for path in run.path.glob("metrics*.jsonl"))
+
+
 def phases_record(phases: list[Phase]) -> dict[str, Any]:
     """Return what a run records of its phases, under 'phases'; nothing for a run of one."""
     if len(phases) == 1:

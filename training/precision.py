@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import torch
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+NamedPrecision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
-def resolve_precision(named: Literal["auto", "32-true", "bf16-mixed", "16-mixed"]) -> Precision:
-    """Return the precision that a recipe's trainer.precision means here: 'auto' is bf16-mixed on CUDA, else 32-true."""
+def precision_on(named: NamedPrecision, cuda: bool) -> Precision:
+    """Return what a recipe's trainer.precision means on a GPU, or on a CPU: 'auto' is bf16-mixed and 32-true there."""
     if named == "auto":
-        return "bf16-mixed" if torch.cuda.is_available() else "32-true"
+        return "bf16-mixed" if cuda else "32-true"
     return named
+
+
+def resolve_precision(named: NamedPrecision) -> Precision:
+    """Return what a recipe's trainer.precision means here."""
+    return precision_on(named, torch.cuda.is_available())
+
+
+def was_on_cuda(record: Mapping[str, Any]) -> bool:
+    """Return whether a run was trained on a GPU, by its training record; of a record before any step: whether here."""
+    device = record.get("device")
+    return torch.cuda.is_available() if device is None else not str(device).startswith("CPU")
+
+
+def trained_precision(named: NamedPrecision, record: Mapping[str, Any]) -> Precision:
+    """Return the precision a run was trained in: what its record says or, if it says nothing, what ``named`` meant."""
+    recorded: Precision | None = record.get("precision")
+    return recorded or precision_on(named, was_on_cuda(record))
 
 
 def autocast(precision: Precision, device: torch.device) -> torch.autocast:

@@ -15,10 +15,15 @@ from torch import nn
 from serving.files import write_atomically
 from training.networks import build_network
 from training.objectives.build import build_objective
+from training.precision import Precision
 from training.recipe import Recipe
 
 CHECKPOINT_FORMAT = 1
-_NOT_OF_A_TRAINING = {"trainer", "sweep", "published", "targets", "row", "title"}
+# Tables, and single settings, that do not decide a run's weights.
+_NOT_OF_THE_WEIGHTS = {
+    *("evaluation", "sweep", "published", "targets", "row", "title"),
+    *("trainer.checkpoint_minutes", "trainer.log_every", "trainer.channels_last"),
+}
 
 
 class RunError(ValueError):
@@ -62,7 +67,7 @@ class RunFolder:
         return self._read_json("environment.json")
 
     def training_record(self) -> dict[str, Any]:
-        """Return what was trained on: 'data', 'held_out', 'classes', 'skipped'.
+        """Return what was trained on, and in which 'precision': 'data', 'held_out', 'classes', 'skipped'.
 
         And, from the first checkpoint on, how long: 'step', 'steps', 'finished', 'views', 'seconds', 'device'.
         """
@@ -153,16 +158,25 @@ def check_same_recipe(checkpoint: dict[str, Any], recipe: Recipe, seed: int | No
 
 
 def settings_that_differ(there: dict[str, Any], here: dict[str, Any]) -> list[str]:
-    """Return 'key (value there, value here)' for each setting in which two trainings differ.
+    """Return 'key (value there, value here)' for each of two recipes' settings that decides the weights and differs.
 
-    What does not change a training may differ: the tables 'trainer' and 'sweep' and what the paper prints.
+    So evaluation, sweep, logging and what the paper prints may differ. A precision of 'auto' differs from none: what it
+    meant is in the training record (see ``in_precision``).
     """
     before, after = flat_settings(there), flat_settings(here)
     return [
         f"{key} ({before.get(key, 'not set')} there, {after.get(key, 'not set')} here)"
         for key in sorted(before.keys() | after.keys())
-        if key.split(".")[0] not in _NOT_OF_A_TRAINING and before.get(key) != after.get(key)
+        if not {key, key.split(".")[0]} & _NOT_OF_THE_WEIGHTS
+        and before.get(key) != after.get(key)
+        and not (key == "trainer.precision" and "auto" in (before.get(key), after.get(key)))
     ]
+
+
+def in_precision(recipe: Recipe, precision: Precision) -> dict[str, Any]:
+    """Return the recipe's settings with what its trainer.precision came to in its place."""
+    settings = recipe.settings()
+    return {**settings, "trainer": {**settings["trainer"], "precision": precision}}
 
 
 def flat_settings(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from serving.manifest import Fitting, TrainingData
@@ -18,6 +19,7 @@ from training.exposure.outliers import load_outliers, outlier_record
 from training.objectives.build import build_objective
 from training.phase_plan import plan_phases
 from training.phases import has_begun, phases_record, train_phases
+from training.precision import Precision, precision_on, resolve_precision, trained_precision, was_on_cuda
 from training.progress import note
 from training.recipe import Recipe
 from training.run_folder import RunError, RunFolder, check_same_recipe
@@ -80,11 +82,12 @@ def train_recipe(
     An existing run is refused unless ``resume``; a refused or failed call leaves it as it was. ``shared``: where runs
     share their pre-training. Raises DataError, RunError, TrainingError.
     """
-    begun = has_begun(run)
+    begun, precision = has_begun(run), resolve_precision(recipe.trainer.precision)
     if begun:
         if not resume:
             raise RunError(f"{run.path} holds a run already; go on with it by --resume, or choose another --out")
         check_same_recipe(_begun_as(run), recipe, seed)
+        precision = _precision_to_go_on_in(run, recipe)
     train_images = load_split(recipe, data_root, "train")
     build_objective(recipe, len(train_images.classes))
     normal = in_distribution(recipe, train_images)
@@ -103,6 +106,7 @@ def train_recipe(
         "held_out": len(held_out),
         "classes": list(train_images.classes),
         "skipped": list(train_images.skipped),
+        "precision": precision,
         **outlier_record(recipe, outliers),
         **label_record,
         **phases_record(phases),
@@ -141,6 +145,24 @@ def train_recipe(
         outliers=outliers,
         shared=shared,
     )
+
+
+def _precision_to_go_on_in(run: RunFolder, recipe: Recipe) -> Precision:
+    """Return the precision that the run began in.
+
+    Raises RunError if it would go on in another: its weights would be of neither. A finished run does not go on, so
+    that 'auto' is what it was where the run was trained.
+    """
+    record = run.training_record()
+    begun = trained_precision(run.recipe().trainer.precision, record)
+    cuda = was_on_cuda(record) if record.get("finished") else torch.cuda.is_available()
+    asked = precision_on(recipe.trainer.precision, cuda)
+    if begun != asked:
+        raise RunError(
+            f"the run in {run.path} began in precision {begun} and would go on in {asked}; "
+            f"trainer.precision={begun} goes on as it began"
+        )
+    return begun
 
 
 def _begun_as(run: RunFolder) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,20 @@ def test_the_content_is_replaced(tmp_path: Path) -> None:
     for content in (b"one", b"", b"three"):
         write_atomically(path, content)
         assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    """Threads have one process number, as processes of two machines may have that share a folder."""
+    path, contents = tmp_path / "file", [bytes([value]) * 100_000 for value in range(4)]
+
+    def write_often(content: bytes) -> None:
+        for _ in range(20):
+            write_atomically(path, content)
+            assert path.read_bytes() in contents
+
+    with ThreadPoolExecutor(len(contents)) as pool:
+        list(pool.map(write_often, contents))
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -84,17 +84,28 @@ def test_trades_loss_by_hand() -> None:
     assert losses["label"].item() == pytest.approx(
         np.mean([bright_loss(float(m), int(y)) for m, y in zip(means, labels, strict=True)]), rel=1e-4
     )
-    ends = []
-    for mean in means:  # the divergence rises away from the image: the worst is one of the two ends of the ball
+    # The divergence rises away from the image: the attack ends on that side of the ball on which its start is.
+    sides = draws(4).normal(1, 3, SIZE, SIZE).mean(dim=(1, 2, 3, 4)).sign()
+    assert set(sides.tolist()) == {-1, 1}, "both sides are tried"
+    divergences, swapped = [], []
+    for mean, side in zip(means, sides, strict=True):
         p = 1 / (1 + math.exp(-Brightness.slope * (float(mean) - 0.5)))
-        each = []
-        for end in (8 / 255, -8 / 255):
-            q = 1 / (1 + math.exp(-Brightness.slope * (float(mean) + end - 0.5)))
-            each.append(p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q)))
-        ends.append(each)
-    assert min(map(min, ends)) * 0.25 <= losses["kl"].item() <= np.mean([max(each) for each in ends]) * 1.001
-    assert losses["kl"].item() >= np.mean([min(each) for each in ends]) * 0.999
+        q = 1 / (1 + math.exp(-Brightness.slope * (float(mean) + float(side) * 8 / 255 - 0.5)))
+        divergences.append(p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q)))
+        swapped.append(q * math.log(q / p) + (1 - q) * math.log((1 - q) / (1 - p)))
+    assert losses["kl"].item() == pytest.approx(np.mean(divergences), rel=1e-3)
+    assert abs(np.mean(swapped) / np.mean(divergences) - 1) > 0.05, "KL of the attacked from the clean is another"
     assert losses["loss"].item() == pytest.approx(losses["label"].item() + 6 * losses["kl"].item(), rel=1e-5)
+
+
+def test_trades_attack_starts_from_normal_noise_of_a_thousandth() -> None:
+    images, network = random_images(4), Brightness()
+    trades(0.0).losses(network, images, torch.tensor([0, 1, 1, 0]), draws(4))
+    clean, start = network.seen[:2]
+    torch.testing.assert_close(clean, images.float() / 255)
+    noise = draws(4).normal(1, 3, SIZE, SIZE).reshape(clean.shape)
+    torch.testing.assert_close(start - clean, 0.001 * noise, atol=1e-7, rtol=1e-3)
+    assert (start - clean).std().item() == pytest.approx(0.001, rel=0.1)
 
 
 def test_divergence_by_hand() -> None:

@@ -1,31 +1,85 @@
-"""The Ray engine on a Ray of this machine: a real task that starts a real process."""
+"""The Ray engine on a Ray of this machine: real tasks that start real processes."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.training.patterns import write_class_folders
 from training.reproduce.engine_ray import RayEngine
 from training.reproduce.job_process import last_line, log_path
-from training.reproduce.jobs import Job
+from training.reproduce.jobs import Job, is_finished
+from training.reproduce.run_job import STOPPED
 from training.reproduce.sweep import run_sweep
+from training.run_folder import RunFolder
 
 pytest.importorskip("ray")
 
-
 # Ray 2 leaves its own sockets and files to the garbage collector and warns of its next version's defaults.
-@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_job_runs_as_a_task_and_its_failure_comes_back(tmp_path: Path) -> None:
-    """A job without data fails fast; that it does, and why, has passed from its process through Ray to the sweep."""
-    engine = RayEngine(1, address="local")
-    try:
-        job = Job("cifar10-baseline", "smoke", 0)
-        outcome = run_sweep([job], tmp_path / "data", tmp_path / "runs", engine)
-    finally:
-        engine.close()
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+FEW = ("data.limit_per_class=12", "evaluation.ood=[]", "evaluation.limit=6")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[RayEngine]:
+    engine = RayEngine(2, address="local")
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    write_class_folders(root / "cifar10" / "train", per_class=12)
+    write_class_folders(root / "cifar10" / "test", per_class=4, first=1000)
+    return root
+
+
+def test_jobs_run_as_tasks_and_how_they_ended_comes_back(engine: RayEngine, root: Path, tmp_path: Path) -> None:
+    """One goes well; one fails, as there is no such data set: that it does, and why, has passed through Ray."""
+    good, bad = (Job("cifar10-baseline", "smoke", 0, (*FEW, f"data.name={name}")) for name in ("cifar10", "nothing"))
+    outcome = run_sweep([good, bad], root, tmp_path, engine)
+    assert outcome.finished == [good]
+    assert is_finished(good, RunFolder(tmp_path / good.name))
     (failure,) = outcome.failures
-    assert "no data set 'cifar10'" in failure.reason or "no data root" in failure.reason
-    assert last_line(log_path(job, tmp_path / "runs")) == failure.reason
+    assert "no data set 'nothing'" in failure.reason
+    assert last_line(log_path(bad, tmp_path)) == failure.reason
     assert "1 cores a job" in engine.described
+
+
+def test_a_stopped_job_goes_on_where_it_was(engine: RayEngine, root: Path, tmp_path: Path) -> None:
+    """Out of time before its first step it makes one and leaves a checkpoint; the next sweep makes the second."""
+    job = Job("cifar10-baseline", "smoke", 0, (*FEW, "optimiser.epochs=2", "trainer.log_every=1"))
+    assert _end_of(engine.start(job, root, tmp_path, time.time())) == STOPPED
+    run = RunFolder(tmp_path / job.name)
+    assert (run.load_checkpoint()["step"], run.training_record()["steps"]) == (1, 2)
+    began = run.metrics_path.read_text().splitlines()
+    assert run_sweep([job], root, tmp_path, engine).finished == [job]
+    assert run.metrics_path.read_text().splitlines()[:1] == began
+
+
+def test_a_job_asked_to_stop_leaves_a_checkpoint(engine: RayEngine, root: Path, tmp_path: Path) -> None:
+    job = Job("cifar10-baseline", "smoke", 0, (*FEW, "optimiser.epochs=4000", "trainer.log_every=1"))
+    running, run = engine.start(job, root, tmp_path, None), RunFolder(tmp_path / job.name)
+    end = time.monotonic() + 120
+    while not run.metrics_path.exists():
+        assert time.monotonic() < end, "it did not begin in time"
+        time.sleep(0.05)
+    running.stop()
+    assert _end_of(running) == STOPPED
+    assert 0 < run.load_checkpoint()["step"] < 4000
+
+
+def _end_of(running, seconds: float = 120) -> int:  # type: ignore[no-untyped-def]
+    end = time.monotonic() + seconds
+    while (status := running.poll()) is None:
+        assert time.monotonic() < end, "it did not end in time"
+        time.sleep(0.05)
+    return int(status)

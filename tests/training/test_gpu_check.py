@@ -26,6 +26,14 @@ def test_it_covers_each_kind_of_training_once() -> None:
     kinds = {recipe.objective.kind for recipe in kinds_of_training()}
     assert {"classification", "adversarial", "trades", "transformations"} <= kinds
     assert "cifar10-rotations-oe" in names
+    adversarial = [name for name in names if name.startswith("cifar10-adversarial")]
+    assert sorted(adversarial) == [  # without rotations, and all three forms of the attack with them
+        "cifar10-adversarial",
+        "cifar10-adversarial-rotations",
+        "cifar10-adversarial-rotations-classifier",
+        "cifar10-adversarial-rotations-joint",
+    ]
+    assert {"cifar10-trades", "cifar10-trades-rotations"} <= set(names)
     assert len(names) == len(set(names))
     assert {recipe.trainer.precision for recipe in kinds_of_training()} == {"bf16-mixed"}
 

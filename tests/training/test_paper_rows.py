@@ -43,7 +43,11 @@ cifar10-rotations-oe | Rotations + Outlier Exposure | | figure-5
 OURS = {
     "cifar10-adversarial-rotations-classifier": ["table-1"],
     "cifar10-adversarial-rotations-joint": ["table-1"],
-    **{f"cifar{k}-labels-forward{rotations}": [] for k in (10, 100) for rotations in ("", "-rotations")},
+    **{
+        f"cifar{k}-labels-forward{rotations}": ["table-2", "figure-4"]
+        for k in (10, 100)
+        for rotations in ("", "-rotations")
+    },
 }
 # Section 4.2, whose tables come later, and a user's own images.
 OTHERS = ("cifar10-one-class-", "cifar10-transformations", "own-")

@@ -132,3 +132,30 @@ def test_a_gradient_too_small_for_half_precision_still_moves_the_image(dtype: to
 def test_projection_is_on_the_clean_image_not_on_the_start() -> None:
     clean = torch.tensor([0.0, 0.5, 1.0])
     assert project(torch.tensor([-1.0, 0.9, 0.2]), clean, 0.1).tolist() == pytest.approx([0.0, 0.6, 0.9])
+
+
+def test_it_is_that_of_a_published_library() -> None:
+    """The Adversarial Robustness Toolbox's: from the clean image, the same steps end at the same pixels."""
+    evasion = pytest.importorskip("art.attacks.evasion", reason="needs adversarial-robustness-toolbox, of 'dev'")
+    estimators = pytest.importorskip("art.estimators.classification")
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Tanh(), nn.Flatten(), nn.Linear(8 * 6 * 6, 5))
+    clean, labels = torch.rand(16, 3, 8, 8), torch.arange(16) % 5
+    theirs = estimators.PyTorchClassifier(
+        network, nn.CrossEntropyLoss(), (3, 8, 8), 5, clip_values=(0.0, 1.0), device_type="cpu"
+    )
+    attack = evasion.ProjectedGradientDescent(
+        theirs, norm=np.inf, eps=8 / 255, eps_step=2 / 255, max_iter=10, num_random_init=0, verbose=False
+    )
+    expected = attack.generate(clean.numpy(), np.eye(5)[labels.numpy()])
+    ours = pgd(
+        lambda images: functional.cross_entropy(network(images), labels, reduction="sum"),
+        clean,
+        torch.zeros_like(clean),
+        epsilon=8 / 255,
+        step=2 / 255,
+        steps=10,
+    )
+    assert (ours - clean).abs().max() > 7 / 255, "it moved"
+    different = np.abs(ours.numpy() - expected) > 1e-5  # where a gradient is next to nothing its sign is rounding's
+    assert different.mean() < 0.002

@@ -167,6 +167,50 @@ def test_another_training_in_the_folder_is_not_taken_for_this_one(swept: Swept, 
     assert "of another training" in outcome.failures[0].reason
 
 
+def test_another_precision_is_another_training_and_auto_is_what_it_was(swept: Swept, tmp_path: Path) -> None:
+    asked = {name: job("cifar10-baseline", 0, f"trainer.precision={name}") for name in ("32-true", "bf16-mixed")}
+    run = RunFolder(tmp_path / "run")
+    shutil.copytree(swept.runs / swept.good.name, run.path)
+    record = run.training_record()
+    assert record["precision"] == "32-true"
+    assert is_finished(swept.good, run)
+    assert is_finished(asked["32-true"], run)
+    with pytest.raises(RunError, match=r"trainer.precision \(32-true there, bf16-mixed here\)"):
+        is_finished(asked["bf16-mixed"], run)
+    del record["precision"]  # as an earlier version left it
+    run.write_json("training.json", record)
+    assert is_finished(asked["32-true"], run)
+    with pytest.raises(RunError, match=r"trainer\.precision"):
+        is_finished(asked["bf16-mixed"], run)
+    run.write_json("training.json", {**record, "device": "NVIDIA H100"})
+    assert is_finished(swept.good, run), "on a GPU 'auto' is bf16-mixed, wherever it is asked"
+    assert is_finished(asked["bf16-mixed"], run)
+    with pytest.raises(RunError, match=r"trainer.precision \(bf16-mixed there, 32-true here\)"):
+        is_finished(asked["32-true"], run)
+
+
+def test_where_the_evaluation_alone_differs_nothing_is_trained_again(swept: Swept, root: Path, tmp_path: Path) -> None:
+    """Nor where the run is of a version that did not write the settings into the evaluation."""
+    fewer = job("cifar10-baseline", 0, "evaluation.limit=6")
+    run = RunFolder(tmp_path / fewer.name)
+    shutil.copytree(swept.runs / swept.good.name, run.path)
+    evaluation = json.loads((run.path / "evaluation.json").read_text())
+    assert evaluation.pop("settings") == swept.good.resolved().settings()["evaluation"]
+    run.write_json("evaluation.json", evaluation)
+    weights, environment = run.checkpoint_path.read_bytes(), (run.path / "environment.json").read_bytes()
+    assert is_finished(swept.good, run)
+    assert not is_finished(fewer, run)
+    assert run_sweep([fewer], root, tmp_path, HereEngine()).finished == [fewer]
+    assert json.loads((run.path / "evaluation.json").read_text())["in_distribution"]["count"] == 6
+    assert run.recipe().evaluation.limit == 6
+    assert (run.checkpoint_path.read_bytes(), (run.path / "environment.json").read_bytes()) == (weights, environment)
+    assert is_finished(fewer, run)
+    assert not is_finished(swept.good, run)
+    run.checkpoint_path.unlink()
+    with pytest.raises(RunError, match="no checkpoint to evaluate"):
+        is_finished(swept.good, run)
+
+
 def test_out_of_time_a_job_stops_at_a_checkpoint(root: Path, tmp_path: Path) -> None:
     late = job("cifar10-baseline", 0, "optimiser.epochs=5")
     assert run_job(late, root, tmp_path, time.time() - 1) == STOPPED

@@ -14,7 +14,15 @@ from tests.training.command_line import contents
 from training.networks import build_network
 from training.recipe import Recipe
 from training.recipe_files import load_recipe
-from training.run_folder import RunError, RunFolder, check_same_recipe, flat_settings, heads_of, load_network
+from training.run_folder import (
+    RunError,
+    RunFolder,
+    check_same_recipe,
+    flat_settings,
+    heads_of,
+    load_network,
+    settings_that_differ,
+)
 
 CLASSES = ["arrow", "corner", "ramp"]
 
@@ -167,7 +175,17 @@ def test_the_same_recipe_passes_and_trainer_settings_may_differ(run: RunFolder, 
     checkpoint = run.load_checkpoint()
     check_same_recipe(checkpoint, recipe, 7)
     check_same_recipe(checkpoint, recipe)
-    check_same_recipe(checkpoint, load_recipe("own-classifier-32", "smoke", ["trainer.log_every=9"]), 7)
+    for change in ("trainer.log_every=9", "trainer.checkpoint_minutes=1", "evaluation.limit=5", "row=x"):
+        check_same_recipe(checkpoint, load_recipe("own-classifier-32", "smoke", [change]), 7)
+
+
+def test_another_precision_is_another_training() -> None:
+    auto, full, mixed = (
+        load_recipe("own-classifier-32", "smoke", [f"trainer.precision={named}"]).settings()
+        for named in ("auto", "32-true", "bf16-mixed")
+    )
+    assert settings_that_differ(full, mixed) == ["trainer.precision (32-true there, bf16-mixed here)"]
+    assert settings_that_differ(auto, mixed) == [], "what it meant depends on the device, which settings do not say"
 
 
 def test_every_difference_is_named(run: RunFolder) -> None:

@@ -236,6 +236,18 @@ def test_at_paper_scale_all_training_images_train_and_half_of_test_calibrates(da
     assert (len(calibrating), calibrating.split, split) == (12, "test", "half of test")
 
 
+def test_a_run_does_not_go_on_in_another_precision(data_root: Path, tmp_path: Path) -> None:
+    run, full, mixed = RunFolder(tmp_path / "run"), tiny("own-classifier-32"), "trainer.precision=bf16-mixed"
+    train_recipe(full, data_root, run, max_minutes=0)
+    assert run.training_record()["precision"] == "32-true"
+    with pytest.raises(
+        RunError, match=r"began in precision 32-true and would go on in bf16-mixed; trainer.precision=3"
+    ):
+        train_recipe(tiny("own-classifier-32", mixed), data_root, run, resume=True)
+    explicit = tiny("own-classifier-32", "trainer.precision=32-true")
+    assert train_recipe(explicit, data_root, run, resume=True, max_minutes=0).step == 2
+
+
 def test_a_limit_is_for_training_images_alone(data_root: Path) -> None:
     recipe = load_recipe("own-classifier-32", "smoke", ["data.limit_per_class=3"])
     assert len(load_split(recipe, data_root, "train")) == 9
@@ -262,11 +274,27 @@ def test_large_images_stream_through_a_whole_run(large_data_root: Path, tmp_path
     assert same_weights(straight, stopped)
 
 
+ALIKE = ("network.dropout=0.0", "optimiser.lr=0.01", "optimiser.epochs=8")
+
+
 @pytest.mark.slow
-def test_two_processes_train_as_one_does(data_root: Path, tmp_path: Path) -> None:
-    """torchrun with two CPU processes and the same global batch: float error alone tells their curves apart."""
-    changes = ["network.dropout=0.0", "optimiser.lr=0.01", "optimiser.epochs=8"]
-    arguments = train_arguments(data_root, tmp_path / "two", *changes)
+@pytest.mark.parametrize(
+    ("recipe", "changes", "tolerance"),
+    [
+        ("own-classifier-32", ALIKE, 1e-3),
+        ("cifar10-adversarial-rotations", (*ALIKE, "data.name=photos"), 5e-3),
+        ("cifar10-trades-rotations", (*ALIKE, "data.name=photos"), 5e-3),
+    ],
+)
+def test_two_processes_train_as_one_does(
+    recipe: str, changes: tuple[str, ...], tolerance: float, data_root: Path, tmp_path: Path
+) -> None:
+    """torchrun with two CPU processes and the same global batch: float error alone tells their curves apart.
+
+    Under attack, too: the start of each image is its own draw, and batch norm sees the whole batch in every pass. There
+    a rounding error may turn the sign of a gradient next to nothing, and so a whole step of a pixel.
+    """
+    arguments = train_arguments(data_root, tmp_path / "two", *changes, recipe=recipe)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([*torchrun, "-m", "serving.cli", *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -276,7 +304,7 @@ def test_two_processes_train_as_one_does(data_root: Path, tmp_path: Path) -> Non
     curves = [[line["loss"] for line in log_lines(run)] for run in (one, two)]
     assert len(curves[0]) == len(curves[1]) == 8
     assert curves[1][0] == pytest.approx(curves[0][0], rel=1e-5)
-    assert curves[1] == pytest.approx(curves[0], rel=1e-3)
+    assert curves[1] == pytest.approx(curves[0], rel=tolerance)
     records = [run.training_record() for run in (one, two)]
     for record in records:
         del record["seconds"]

@@ -10,11 +10,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from training.precision import precision_on, trained_precision
 from training.published import measured_figures
 from training.recipe import Recipe, Scale
 from training.recipe_files import RecipeError, load_recipe
 from training.reproduce.wall_time import CALLS_FILE, Call, read_calls
-from training.run_folder import flat_settings, settings_that_differ
+from training.run_folder import flat_settings, in_precision, settings_that_differ
 
 # Of which test images, and how many, is no other way to measure: tables and conditions say it (see Basis).
 _OF_THE_SAMPLE = {
@@ -164,7 +165,9 @@ def _read(path: Path, name: str) -> Run | str | None:
         return None
     swept = None if shipped.sweep is None else shipped.sweep.key
     after = flat_settings(recipe.settings())
-    variant = tuple(_changes(shipped.settings(), recipe.settings(), swept))
+    precision = trained_precision(recipe.trainer.precision, training)
+    usual = precision_on(shipped.trainer.precision, cuda=shipped.scale == "paper")  # the scale for GPUs
+    variant = tuple(_changes(in_precision(shipped, usual), in_precision(recipe, precision), swept))
     value = None if swept is None else after.get(swept)
     judged = evaluation.get("settings", settings["evaluation"])
     variant = tuple(dict.fromkeys([*variant, *_judged_otherwise(shipped.settings()["evaluation"], judged)]))

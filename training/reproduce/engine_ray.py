@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from training.reproduce.engine import EngineError
 from training.reproduce.jobs import Job
 from training.reproduce.run_job import FAILED, STOPPED
+
+_SECONDS_BETWEEN_LOOKS = 0.2
 
 
 class RayJob:
@@ -82,7 +85,9 @@ def _run_here(described: str, data: str, runs: str, deadline: float | None, thre
     environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
     process = start_process(job, Path(data), Path(runs), deadline, environment)
     try:
-        return process.wait()
+        while process.poll() is None:  # not wait(), which would not hear that Ray cancels: no signal comes with it
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        return process.returncode
     except BaseException:  # KeyboardInterrupt is how Ray cancels
         stop_process(process)
         raise

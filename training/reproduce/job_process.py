@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from signal import Signals
 from typing import IO
 
 from training.reproduce.jobs import LOG_FILE, Job
@@ -55,6 +56,24 @@ def stop_process(process: subprocess.Popen[bytes]) -> None:
 def log_path(job: Job, runs: Path) -> Path:
     """Return where a job's log is."""
     return runs / job.name / LOG_FILE
+
+
+def reason_of(status: int, log: Path) -> str:
+    """Return in a line why a job failed that ended with ``status``, below 0 if a signal killed it.
+
+    The last line of its log is the reason if the job came to give one, else it is how far the job was.
+    """
+    said = last_line(log)
+    if status > 0 and said.startswith("error: "):
+        return said
+    ended = f"killed by {_signal_name(-status)}" if status < 0 else f"ended with status {status} and gave no reason"
+    return f"{ended}; its log ends with: {said}" if said else ended
+
+
+def _signal_name(number: int) -> str:
+    names = {signal.value: signal.name for signal in Signals}
+    memory = ", as when the system is out of memory" if number == Signals.SIGKILL else ""
+    return f"signal {number} ({names.get(number, 'unknown')}{memory})"
 
 
 def last_line(path: Path) -> str:

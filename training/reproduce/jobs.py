@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
 from typing import Any
 
+from pydantic import ValidationError
+
 from training.evaluation_file import EVALUATION_FILE
-from training.recipe import Recipe, Scale
+from training.phase_plan import pretraining_recipe
+from training.precision import precision_on, trained_precision, was_on_cuda
+from training.recipe import EvaluationSettings, Recipe, Scale
 from training.recipe_files import load_recipe
 from training.reproduce.targets import Target, recipes_of
-from training.run_folder import RunError, RunFolder, settings_that_differ
+from training.run_folder import RunError, RunFolder, in_precision, settings_that_differ
 
 LOG_FILE = "log.txt"
 
@@ -63,28 +67,65 @@ def plan(target: Target, scale: Scale, seeds: int) -> list[Job]:
     ]
 
 
-def is_finished(job: Job, run: RunFolder) -> bool:
-    """Return whether ``run`` holds the job's whole training and the evaluation of its last checkpoint.
+@cache
+def pretraining_of(job: Job) -> str | None:
+    """Return the settings and seed of the job's pre-training, which jobs that have them alike share; None without."""
+    recipe = job.resolved()
+    if recipe.pretraining is None:
+        return None
+    return json.dumps([pretraining_recipe(recipe).settings(), job.seed], sort_keys=True)
 
-    Raises RunError if it holds another training: one of other settings or another seed, which must not be taken for
-    this one.
+
+def is_finished(job: Job, run: RunFolder) -> bool:
+    """Return whether ``run`` holds the job's whole training, and its last checkpoint evaluated as the job says.
+
+    Raises RunError if it holds another training (see ``is_trained``), or was evaluated another way and there is no
+    checkpoint to evaluate anew.
+    """
+    if not is_trained(job, run):
+        return False
+    try:
+        evaluation: dict[str, Any] = json.loads((run.path / EVALUATION_FILE).read_text(encoding="utf-8"))
+        step = int(evaluation["conditions"]["checkpoint_step"])
+    except (OSError, ValueError, KeyError):
+        return False
+    if step != run.training_record()["step"]:
+        return False
+    if _evaluated_as(evaluation, run.recipe()) == job.resolved().evaluation:
+        return True
+    if not run.checkpoint_path.exists():
+        raise RunError(
+            f"{run.path} was evaluated with other settings and has no checkpoint to evaluate; "
+            "move it away, or choose other RUNS"
+        )
+    return False
+
+
+def _evaluated_as(evaluation: dict[str, Any], recipe: Recipe) -> EvaluationSettings | None:
+    """Return the settings of an evaluation: its own, or its run's for one that an earlier version wrote."""
+    try:
+        return EvaluationSettings.model_validate(evaluation.get("settings", recipe.evaluation))
+    except ValidationError:
+        return None  # settings of another version
+
+
+def is_trained(job: Job, run: RunFolder) -> bool:
+    """Return whether ``run`` holds the job's whole training.
+
+    Raises RunError if it holds another one: of other settings that decide the weights, or another seed, which must not
+    be taken for this one. A precision of 'auto' is what it was on the device that the run was trained on.
     """
     try:
         there, seed = run.recipe(), run.environment()["seed"]
         record = run.training_record()
     except RunError:
         return False  # not begun, or cut short while beginning: training says what is wrong, if anything is
-    differing = settings_that_differ(there.settings(), job.resolved().settings())
+    here = job.resolved()
+    asked = precision_on(here.trainer.precision, was_on_cuda(record))
+    trained = trained_precision(there.trainer.precision, record)
+    differing = settings_that_differ(in_precision(there, trained), in_precision(here, asked))
     if seed != job.seed:
         differing.append(f"seed ({seed} there, {job.seed} here)")
     if differing:
         raise RunError(f"{run.path} is of another training: {', '.join(differing)}; move it away, or choose other RUNS")
-    return bool(record.get("finished")) and _evaluated_step(run.path / EVALUATION_FILE) == record["step"]
-
-
-def _evaluated_step(path: Path) -> int | None:
-    try:
-        evaluation: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return int(evaluation["conditions"]["checkpoint_step"])
-    except (OSError, ValueError, KeyError):
-        return None
+    return bool(record.get("finished"))

@@ -20,49 +20,57 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from training.reproduce.jobs import Job
+from training.reproduce.jobs import Job, is_trained
 from training.run_folder import RunError, RunFolder
 
 FINISHED, FAILED, STOPPED = 0, 1, 75
+PATIENCE = 60.0  # seconds, in which the job of a sweep that was killed comes to its checkpoint
 SHARED_PHASES = "shared-phases"  # folder of RUNS: pre-training that several jobs start from
 
 
-def run_job(job: Job, data: Path, runs: Path, deadline: float | None) -> int:
+def run_job(job: Job, data: Path, runs: Path, deadline: float | None, patience: float = 0.0) -> int:
     """Train and evaluate ``job`` into its folder of ``runs``; ``deadline`` in seconds since the epoch.
 
-    Returns FINISHED or STOPPED. Raises what training and evaluation raise, RunError if another process is at it.
+    Returns FINISHED or STOPPED. Raises what training and evaluation raise, RunError if another process is at it and
+    stays so for ``patience`` seconds.
     """
     from training.evaluation import evaluate_run
     from training.shared_phases import SharedPhases
     from training.training_run import train_recipe
 
     folder = runs / job.name
-    with _alone(folder):
+    recipe = job.resolved()
+    with _alone(folder, patience):
         run = RunFolder(folder)
-        minutes = None if deadline is None else max(0.0, (deadline - time.time()) / 60)
-        print("training", flush=True)
-        shared = SharedPhases(runs / SHARED_PHASES)
-        outcome = train_recipe(
-            job.resolved(), data, run, seed=job.seed, resume=True, max_minutes=minutes, shared=shared
-        )
-        if not outcome.finished:
-            print(f"stopped at step {outcome.step} of {outcome.steps}", flush=True)
-            return STOPPED
+        if not (is_trained(job, run) and run.checkpoint_path.exists()):
+            minutes = None if deadline is None else max(0.0, (deadline - time.time()) / 60)
+            print("training", flush=True)
+            shared = SharedPhases(runs / SHARED_PHASES)
+            outcome = train_recipe(recipe, data, run, seed=job.seed, resume=True, max_minutes=minutes, shared=shared)
+            if not outcome.finished:
+                print(f"stopped at step {outcome.step} of {outcome.steps}", flush=True)
+                return STOPPED
         print("evaluating", flush=True)
-        evaluate_run(run, data)
+        evaluate_run(run, data, settings=recipe.evaluation)
+        run.write_json("recipe.json", recipe.settings())  # with the evaluation's settings, if they were others
         print("finished", flush=True)
         return FINISHED
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder for this process. Raises RunError if another one holds it."""
+def _alone(folder: Path, patience: float) -> Iterator[None]:
+    """Hold the folder for this process. Raises RunError if another one holds it for longer than ``patience``."""
     folder.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + patience
     with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise RunError(f"{folder} is being trained by another process; wait for it, or stop it") from error
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() >= end:
+                    raise RunError(f"{folder} is being trained by another process; wait for it, or stop it") from error
+            time.sleep(0.2)
         yield
 
 
@@ -89,7 +97,7 @@ def main() -> int:
     _stop_with_the_parent()
     try:
         job = Job(**{**described, "overrides": tuple(described["overrides"])})
-        return run_job(job, arguments.data, arguments.out, arguments.deadline)
+        return run_job(job, arguments.data, arguments.out, arguments.deadline, PATIENCE)
     except Exception as error:
         ours = isinstance(error, OSError) or type(error).__module__.startswith(("serving.", "training."))
         if not ours:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from training.phases import has_pretrained
 from training.reproduce.engine import Engine, Running
-from training.reproduce.job_process import last_line, log_path
-from training.reproduce.jobs import Job, is_finished
+from training.reproduce.job_process import log_path, reason_of
+from training.reproduce.jobs import Job, is_finished, pretraining_of
 from training.reproduce.run_job import FINISHED, STOPPED
 from training.reproduce.sweep_display import SweepDisplay
 from training.run_folder import RunError, RunFolder
@@ -49,7 +50,8 @@ def run_sweep(
 ) -> SweepOutcome:
     """Run those of ``jobs`` that are not finished in ``runs`` on ``engine``, as many at once as it has places.
 
-    After ``max_minutes``, or on SIGINT or SIGTERM, running jobs stop at a checkpoint and none is begun; the same call
+    Of jobs that share a pre-training one goes ahead, and the others begin when it is through with that. After
+    ``max_minutes``, or on SIGINT or SIGTERM, running jobs stop at a checkpoint and none is begun; the same call
     goes on from there.
     """
     outcome = SweepOutcome()
@@ -66,8 +68,8 @@ def run_sweep(
             if stopping or (deadline is not None and time.time() >= deadline):
                 outcome.stopped += waiting
                 waiting = []
-            while waiting and len(running) < engine.places:
-                job = waiting.pop(0)
+            while len(running) < engine.places and (job := _next(waiting, list(running), runs)) is not None:
+                waiting.remove(job)
                 running[job] = engine.start(job, data, runs, deadline)
                 display.started(job)
             for job, handle in list(running.items()):
@@ -81,6 +83,15 @@ def run_sweep(
             if running:
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
     return outcome
+
+
+def _next(waiting: Sequence[Job], running: Sequence[Job], runs: Path) -> Job | None:
+    """Return the first job that need not wait for the pre-training that a running one is at; None if there is none."""
+    if not waiting:
+        return None
+    pretrain = [job for job in running if pretraining_of(job) is not None]
+    at_work = {pretraining_of(job) for job in pretrain if not has_pretrained(RunFolder(runs / job.name))}
+    return next((job for job in waiting if pretraining_of(job) not in at_work), None)
 
 
 def _unfinished(jobs: Sequence[Job], runs: Path, outcome: SweepOutcome) -> list[Job]:
@@ -102,4 +113,4 @@ def _ended(job: Job, status: int, runs: Path, outcome: SweepOutcome) -> None:
         outcome.stopped.append(job)
     else:
         log = log_path(job, runs)
-        outcome.failures.append(Failure(job, last_line(log) or f"it ended with status {status}", log))
+        outcome.failures.append(Failure(job, reason_of(status, log), log))

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from training.durations import duration
 from training.progress import note
-from training.reproduce.job_process import last_line, log_path
+from training.reproduce.job_process import last_line, log_path, reason_of
 from training.reproduce.jobs import Job
 from training.reproduce.run_job import FINISHED, STOPPED
 
@@ -50,7 +50,7 @@ class SweepDisplay:
 
     def ended(self, job: Job, status: int) -> None:
         """Say how ``job`` ended, and if it failed, why."""
-        reason = f"failed: {last_line(log_path(job, self._runs))}"
+        reason = f"failed: {reason_of(status, log_path(job, self._runs))}"
         note(f"{_ENDS.get(status, reason)}: {job.name}" if status in _ENDS else f"{job.name} {reason}")
 
     def show(
