@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,12 @@ def two_workers(models: Path) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def workers(main: psutil.Process) -> list[int]:
-    return sorted(child.pid for child in main.children() if "_bentoml_impl.worker.service" in child.cmdline())
+    found = []
+    for child in main.children():
+        with suppress(psutil.Error):  # gone, or killed and not yet collected
+            if "_bentoml_impl.worker.service" in child.cmdline():
+                found.append(child.pid)
+    return sorted(found)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> float:

@@ -107,13 +107,23 @@ def test_the_lock_file_is_checked(
 
 
 def one_child() -> psutil.Process:
-    """Wait for this process to have a child."""
-    while not (children := psutil.Process().children()):
+    """Wait for this process to have a child that checks models; other tests leave children of other kinds."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        for child in psutil.Process().children():
+            with suppress(psutil.Error):
+                if "serving.model_check" in child.cmdline():
+                    return child
         time.sleep(0.001)
-    return children[0]
+    raise AssertionError("no check was begun")
 
 
-def test_a_check_that_is_killed_is_no_good_one(models: Path, server: ServerFolder) -> None:
+def test_a_check_that_is_killed_is_no_good_one(
+    models: Path, server: ServerFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "sitecustomize.py").write_text("import time; time.sleep(60)")  # so that it is killed in time
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path / 'slow'}")
     with ThreadPoolExecutor(1) as threads:
         checked = threads.submit(check_apart, server)
         one_child().kill()

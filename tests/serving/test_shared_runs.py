@@ -187,7 +187,15 @@ def test_a_run_that_is_alone_is_wide(tmp_path: Path, graph: Graph, monkeypatch: 
     used: list[Graph] = []
     run = Graph.run
     monkeypatch.setattr(Graph, "run", lambda graph, images: used.append(graph) or run(graph, images))
-    runs.all_at_once([20], [21])
+
+    async def two_side_by_side() -> None:
+        tasks = await runs.held([20], [21])
+        while len(used) < 2:
+            await asyncio.sleep(0.001)
+        runs.gate.set()
+        await asyncio.gather(*tasks)
+
+    asyncio.run(two_side_by_side())
     assert used == [wide, graph]
     asyncio.run(light.run([solid(22)]))
     runs.all_at_once([23])
