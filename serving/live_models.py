@@ -28,9 +28,14 @@ RELOAD_FAILURES = (CollectionError, GraphError, ProviderError, LockError, OSErro
 # 32 x 32 (docs/performance.md).
 WIDE_WORK = 16 * 32 * 32
 
-NOT_RELOADED = "models not reloaded, the old ones go on serving"
-
 logger = logging.getLogger(__name__)
+
+
+def refuse_reload(error: Exception, foreseen: tuple[type[Exception], ...]) -> None:
+    """Log and count a reload that came to nothing; an error that was not ``foreseen`` with its traceback."""
+    trace = None if isinstance(error, foreseen) else error
+    logger.error("models not reloaded, the old ones go on serving: %s", error, exc_info=trace)
+    metrics().reloads.labels("refused").inc()
 
 
 @dataclass(frozen=True)
@@ -68,13 +73,8 @@ class LiveModels:
             before = self.current
             try:
                 loaded = await asyncio.to_thread(self._changed, before)
-            except RELOAD_FAILURES as error:
-                logger.error("%s: %s", NOT_RELOADED, error)
-                metrics().reloads.labels("refused").inc()
-                return False
-            except Exception:
-                logger.exception(NOT_RELOADED)
-                metrics().reloads.labels("refused").inc()
+            except Exception as error:
+                refuse_reload(error, RELOAD_FAILURES)
                 return False
             self.current = loaded
         old = {graph.name: graph.digest for graph in before.collection.graphs}

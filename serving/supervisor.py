@@ -20,7 +20,7 @@ from circus.exc import ConflictError
 from tornado.ioloop import IOLoop
 
 from serving.hangups import POSSIBLE, HangupThread
-from serving.live_models import NOT_RELOADED
+from serving.live_models import refuse_reload
 from serving.metrics import drop_gauges_of_others, metrics
 from serving.model_check import ModelCheckError, check_apart
 from serving.server_folder import ServerFolder
@@ -51,13 +51,8 @@ def reload_models(server: ServerFolder) -> bool:
     """
     try:
         check_apart(server)
-    except (ModelCheckError, OSError) as error:
-        logger.error("%s: %s", NOT_RELOADED, error)
-        metrics().reloads.labels("refused").inc()
-        return False
-    except Exception:
-        logger.exception(NOT_RELOADED)
-        metrics().reloads.labels("refused").inc()
+    except Exception as error:
+        refuse_reload(error, (ModelCheckError, OSError))
         return False
     for worker in workers():
         with contextlib.suppress(psutil.Error):  # gone meanwhile: the next one begins with the new models

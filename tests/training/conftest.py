@@ -33,6 +33,15 @@ def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def small_cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data root whose 'cifar10' is made up: 20 images a class to train on, 4 to test."""
+    root = tmp_path_factory.mktemp("small-cifar10")
+    write_class_folders(root / "cifar10" / "train", per_class=20)
+    write_class_folders(root / "cifar10" / "test", per_class=4, first=1000)
+    return root
+
+
+@pytest.fixture(scope="session")
 def large_data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root whose 'photos' are JPEG files of 300 pixels, 4 a class in each split."""
     root = tmp_path_factory.mktemp("large-data")

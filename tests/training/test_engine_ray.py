@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.patterns import write_class_folders
 from training.reproduce.engine_ray import RayEngine
 from training.reproduce.job_process import last_line, log_path
 from training.reproduce.jobs import Job, is_finished
@@ -34,18 +33,12 @@ def engine() -> Iterator[RayEngine]:
     engine.close()
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    write_class_folders(root / "cifar10" / "train", per_class=12)
-    write_class_folders(root / "cifar10" / "test", per_class=4, first=1000)
-    return root
-
-
-def test_jobs_run_as_tasks_and_how_they_ended_comes_back(engine: RayEngine, root: Path, tmp_path: Path) -> None:
+def test_jobs_run_as_tasks_and_how_they_ended_comes_back(
+    engine: RayEngine, small_cifar10: Path, tmp_path: Path
+) -> None:
     """One goes well; one fails, as there is no such data set: that it does, and why, has passed through Ray."""
     good, bad = (Job("cifar10-baseline", "smoke", 0, (*FEW, f"data.name={name}")) for name in ("cifar10", "nothing"))
-    outcome = run_sweep([good, bad], root, tmp_path, engine)
+    outcome = run_sweep([good, bad], small_cifar10, tmp_path, engine)
     assert outcome.finished == [good]
     assert is_finished(good, RunFolder(tmp_path / good.name))
     (failure,) = outcome.failures
@@ -54,20 +47,20 @@ def test_jobs_run_as_tasks_and_how_they_ended_comes_back(engine: RayEngine, root
     assert "1 cores a job" in engine.described
 
 
-def test_a_stopped_job_goes_on_where_it_was(engine: RayEngine, root: Path, tmp_path: Path) -> None:
+def test_a_stopped_job_goes_on_where_it_was(engine: RayEngine, small_cifar10: Path, tmp_path: Path) -> None:
     """Out of time before its first step it makes one and leaves a checkpoint; the next sweep makes the second."""
     job = Job("cifar10-baseline", "smoke", 0, (*FEW, "optimiser.epochs=2", "trainer.log_every=1"))
-    assert _end_of(engine.start(job, root, tmp_path, time.time())) == STOPPED
+    assert _end_of(engine.start(job, small_cifar10, tmp_path, time.time())) == STOPPED
     run = RunFolder(tmp_path / job.name)
     assert (run.load_checkpoint()["step"], run.training_record()["steps"]) == (1, 2)
     began = run.metrics_path.read_text().splitlines()
-    assert run_sweep([job], root, tmp_path, engine).finished == [job]
+    assert run_sweep([job], small_cifar10, tmp_path, engine).finished == [job]
     assert run.metrics_path.read_text().splitlines()[:1] == began
 
 
-def test_a_job_asked_to_stop_leaves_a_checkpoint(engine: RayEngine, root: Path, tmp_path: Path) -> None:
+def test_a_job_asked_to_stop_leaves_a_checkpoint(engine: RayEngine, small_cifar10: Path, tmp_path: Path) -> None:
     job = Job("cifar10-baseline", "smoke", 0, (*FEW, "optimiser.epochs=4000", "trainer.log_every=1"))
-    running, run = engine.start(job, root, tmp_path, None), RunFolder(tmp_path / job.name)
+    running, run = engine.start(job, small_cifar10, tmp_path, None), RunFolder(tmp_path / job.name)
     end = time.monotonic() + 120
     while not run.metrics_path.exists():
         assert time.monotonic() < end, "it did not begin in time"

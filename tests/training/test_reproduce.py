@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.patterns import write_class_folders
 from training.recipe import Scale
 from training.recipe_files import load_recipe
 from training.reproduce.engine import Engine, EngineError
@@ -26,14 +25,6 @@ from training.reproduce.targets import TARGETS, TargetError, find_target
 from training.run_folder import RunError, RunFolder
 
 FEW = ("evaluation.ood=[]", "data.limit_per_class=12")
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    write_class_folders(root / "cifar10" / "train", per_class=12)
-    write_class_folders(root / "cifar10" / "test", per_class=4, first=1000)
-    return root
 
 
 class Done:
@@ -125,11 +116,11 @@ class Swept:
 
 
 @pytest.fixture(scope="module")
-def swept(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Swept:
+def swept(small_cifar10: Path, tmp_path_factory: pytest.TempPathFactory) -> Swept:
     runs, engine = tmp_path_factory.mktemp("runs"), HereEngine()
     bad, good = job("cifar10-baseline", 0, "data.name=nothing"), job()
     checked: Engine = engine
-    return Swept(engine, runs, bad, good, run_sweep([bad, good], root, runs, checked))
+    return Swept(engine, runs, bad, good, run_sweep([bad, good], small_cifar10, runs, checked))
 
 
 def test_a_failure_is_told_and_the_rest_goes_on(swept: Swept) -> None:
@@ -142,9 +133,9 @@ def test_a_failure_is_told_and_the_rest_goes_on(swept: Swept) -> None:
     assert share_trained(swept.good, swept.runs) == 1.0
 
 
-def test_only_what_is_not_finished_runs_again(swept: Swept, root: Path) -> None:
+def test_only_what_is_not_finished_runs_again(swept: Swept, small_cifar10: Path) -> None:
     swept.engine.started.clear()
-    outcome = run_sweep([swept.good, swept.bad], root, swept.runs, swept.engine)
+    outcome = run_sweep([swept.good, swept.bad], small_cifar10, swept.runs, swept.engine)
     assert swept.engine.started == [swept.bad.name]
     assert outcome.finished_before == [swept.good]
 
@@ -158,12 +149,14 @@ def test_a_run_without_its_evaluation_is_not_finished(swept: Swept, tmp_path: Pa
     assert not is_finished(swept.good, run)
 
 
-def test_another_training_in_the_folder_is_not_taken_for_this_one(swept: Swept, root: Path, tmp_path: Path) -> None:
+def test_another_training_in_the_folder_is_not_taken_for_this_one(
+    swept: Swept, small_cifar10: Path, tmp_path: Path
+) -> None:
     other = job(seed=1)
     shutil.copytree(swept.runs / swept.good.name, tmp_path / other.name)
     with pytest.raises(RunError, match=r"seed \(0 there, 1 here\)"):
         is_finished(other, RunFolder(tmp_path / other.name))
-    outcome = run_sweep([other], root, tmp_path, HereEngine())
+    outcome = run_sweep([other], small_cifar10, tmp_path, HereEngine())
     assert "of another training" in outcome.failures[0].reason
 
 
@@ -189,7 +182,9 @@ def test_another_precision_is_another_training_and_auto_is_what_it_was(swept: Sw
         is_finished(asked["32-true"], run)
 
 
-def test_where_the_evaluation_alone_differs_nothing_is_trained_again(swept: Swept, root: Path, tmp_path: Path) -> None:
+def test_where_the_evaluation_alone_differs_nothing_is_trained_again(
+    swept: Swept, small_cifar10: Path, tmp_path: Path
+) -> None:
     """Nor where the run is of a version that did not write the settings into the evaluation."""
     fewer = job("cifar10-baseline", 0, "evaluation.limit=6")
     run = RunFolder(tmp_path / fewer.name)
@@ -200,7 +195,7 @@ def test_where_the_evaluation_alone_differs_nothing_is_trained_again(swept: Swep
     weights, environment = run.checkpoint_path.read_bytes(), (run.path / "environment.json").read_bytes()
     assert is_finished(swept.good, run)
     assert not is_finished(fewer, run)
-    assert run_sweep([fewer], root, tmp_path, HereEngine()).finished == [fewer]
+    assert run_sweep([fewer], small_cifar10, tmp_path, HereEngine()).finished == [fewer]
     assert json.loads((run.path / "evaluation.json").read_text())["in_distribution"]["count"] == 6
     assert run.recipe().evaluation.limit == 6
     assert (run.checkpoint_path.read_bytes(), (run.path / "environment.json").read_bytes()) == (weights, environment)
@@ -211,12 +206,12 @@ def test_where_the_evaluation_alone_differs_nothing_is_trained_again(swept: Swep
         is_finished(swept.good, run)
 
 
-def test_out_of_time_a_job_stops_at_a_checkpoint(root: Path, tmp_path: Path) -> None:
+def test_out_of_time_a_job_stops_at_a_checkpoint(small_cifar10: Path, tmp_path: Path) -> None:
     late = job("cifar10-baseline", 0, "optimiser.epochs=5")
-    assert run_job(late, root, tmp_path, time.time() - 1) == STOPPED
+    assert run_job(late, small_cifar10, tmp_path, time.time() - 1) == STOPPED
     assert not is_finished(late, RunFolder(tmp_path / late.name))
     assert 0 < share_trained(late, tmp_path) < 1
-    outcome = run_sweep([late], root, tmp_path, HereEngine(), max_minutes=0)
+    outcome = run_sweep([late], small_cifar10, tmp_path, HereEngine(), max_minutes=0)
     assert (outcome.stopped, outcome.exit_status) == ([late], STOPPED)
 
 
@@ -231,7 +226,9 @@ def test_places_and_threads_share_the_machine() -> None:
     assert gpus.environment(1) == {"OMP_NUM_THREADS": "4", "MKL_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "5"}
 
 
-def test_a_job_is_a_process_that_stops_at_a_checkpoint_when_its_sweep_is_killed(root: Path, tmp_path: Path) -> None:
+def test_a_job_is_a_process_that_stops_at_a_checkpoint_when_its_sweep_is_killed(
+    small_cifar10: Path, tmp_path: Path
+) -> None:
     """So that the next sweep finds no one at work in the folder, and goes on from there."""
     long = Job("cifar10-baseline", "smoke", 0, (*FEW, "optimiser.epochs=4000", "trainer.checkpoint_minutes=0.002"))
     described = {"jobs": [[long.recipe, long.scale, long.seed, list(long.overrides)]]}
@@ -244,7 +241,7 @@ def test_a_job_is_a_process_that_stops_at_a_checkpoint_when_its_sweep_is_killed(
         "jobs = [Job(r, s, n, tuple(o)) for r, s, n, o in json.loads(sys.argv[1])['jobs']]\n"
         "run_sweep(jobs, Path(sys.argv[2]), Path(sys.argv[3]), LocalEngine(1, gpus=[], cores=1))\n"
     )
-    command = [sys.executable, "-c", code, json.dumps(described), str(root), str(tmp_path)]
+    command = [sys.executable, "-c", code, json.dumps(described), str(small_cifar10), str(tmp_path)]
     sweep = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"})
     run = RunFolder(tmp_path / long.name)
     wait_for(lambda: run.checkpoint_path.exists())

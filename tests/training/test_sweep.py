@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.patterns import write_class_folders
 from training.reproduce.engine_local import LocalEngine
 from training.reproduce.job_process import log_path
 from training.reproduce.jobs import Job
@@ -25,14 +24,6 @@ SECONDS = 200
 REPRODUCE = (
     "import os, sys; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from serving.cli import main; main()"
 )
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("data")
-    write_class_folders(root / "cifar10" / "train", per_class=20)
-    write_class_folders(root / "cifar10" / "test", per_class=4, first=1000)
-    return root
 
 
 def wait_for(happened: Callable[[], bool]) -> None:
@@ -55,11 +46,11 @@ class Observed(LocalEngine):
 
 
 @pytest.mark.slow
-def test_jobs_run_side_by_side_and_one_of_them_pretrains_for_all(root: Path, tmp_path: Path) -> None:
+def test_jobs_run_side_by_side_and_one_of_them_pretrains_for_all(small_cifar10: Path, tmp_path: Path) -> None:
     rotations = [Job("cifar10-labels-none-rotations", "smoke", 0, (*FEW, f"labels.strength={s}")) for s in (0.0, 0.8)]
     other = Job("cifar10-labels-none", "smoke", 0, FEW)
     engine = Observed()
-    outcome = run_sweep([*rotations, other], root, tmp_path, engine)
+    outcome = run_sweep([*rotations, other], small_cifar10, tmp_path, engine)
     assert sorted(job.name for job in outcome.finished) == sorted(job.name for job in (*rotations, other))
     first, second = (job.name for job in rotations)
     assert engine.begun[:2] == [(first, 0), (other.name, 1)], "the second waits, and lets the third go before it"
@@ -71,9 +62,9 @@ def test_jobs_run_side_by_side_and_one_of_them_pretrains_for_all(root: Path, tmp
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux, for one place alone")
-def test_a_killed_reproduce_goes_on_to_the_end(root: Path, tmp_path: Path) -> None:
+def test_a_killed_reproduce_goes_on_to_the_end(small_cifar10: Path, tmp_path: Path) -> None:
     """With kill -9 while the second job is at work, and again at once: the first is not run again."""
-    arguments = ["reproduce", "figure-3", "--data", str(root), "--out", str(tmp_path), "--scale", "smoke"]
+    arguments = ["reproduce", "figure-3", "--data", str(small_cifar10), "--out", str(tmp_path), "--scale", "smoke"]
     command = [sys.executable, "-c", REPRODUCE, *arguments]
     first, second = (tmp_path / f"cifar10-robustness-{name}_smoke_seed-0" for name in ("normal", "rotations"))
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -91,7 +82,7 @@ def test_a_killed_reproduce_goes_on_to_the_end(root: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_a_job_that_was_killed_is_said_to_have_been(root: Path, tmp_path: Path) -> None:
+def test_a_job_that_was_killed_is_said_to_have_been(small_cifar10: Path, tmp_path: Path) -> None:
     """As the kernel does when memory runs out; the last line of its log is no reason."""
     long = Job("cifar10-baseline", "smoke", 0, (*FEW, "optimiser.epochs=4000"))
     engine = LocalEngine(1, gpus=[], cores=1)
@@ -105,7 +96,7 @@ def test_a_job_that_was_killed_is_said_to_have_been(root: Path, tmp_path: Path) 
             started.process.send_signal(signal.SIGKILL)
             return started
 
-    (failure,) = run_sweep([long], root, tmp_path, Killing()).failures
+    (failure,) = run_sweep([long], small_cifar10, tmp_path, Killing()).failures
     assert failure.reason.startswith("killed by signal 9 (SIGKILL, as when the system is out of memory); its log ends")
 
 
