@@ -31,10 +31,10 @@ WIDE_WORK = 16 * 32 * 32
 logger = logging.getLogger(__name__)
 
 
-def refuse_reload(error: Exception, foreseen: tuple[type[Exception], ...]) -> None:
+def refuse_reload(log: logging.Logger, error: Exception, foreseen: tuple[type[Exception], ...]) -> None:
     """Log and count a reload that came to nothing; an error that was not ``foreseen`` with its traceback."""
     trace = None if isinstance(error, foreseen) else error
-    logger.error("models not reloaded, the old ones go on serving: %s", error, exc_info=trace)
+    log.error("models not reloaded, the old ones go on serving: %s", error, exc_info=trace)
     metrics().reloads.labels("refused").inc()
 
 
@@ -74,7 +74,7 @@ class LiveModels:
             try:
                 loaded = await asyncio.to_thread(self._changed, before)
             except Exception as error:
-                refuse_reload(error, RELOAD_FAILURES)
+                refuse_reload(logger, error, RELOAD_FAILURES)
                 return False
             self.current = loaded
         old = {graph.name: graph.digest for graph in before.collection.graphs}

@@ -52,7 +52,7 @@ def reload_models(server: ServerFolder) -> bool:
     try:
         check_apart(server)
     except Exception as error:
-        refuse_reload(error, (ModelCheckError, OSError))
+        refuse_reload(logger, error, (ModelCheckError, OSError))
         return False
     for worker in workers():
         with contextlib.suppress(psutil.Error):  # gone meanwhile: the next one begins with the new models
