@@ -154,6 +154,7 @@ class Contest:
         if not self._answers_well(url, body, wanted, f"{where}, before load"):
             return
         run_wrk(url, body, CONTENT_TYPE, connections, WARM_SECONDS)
+        server.settle()
         used = server.cpu_seconds()
         load = run_wrk(url, body, CONTENT_TYPE, connections, self.trial_seconds if number is None else self.seconds)
         used = server.cpu_seconds() - used
