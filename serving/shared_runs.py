@@ -2,14 +2,18 @@
 
 A run starts as soon as one of the service's run slots is free, with what is waiting at that moment: under load requests
 share runs, and an idle server makes none of them wait. A run that is alone has all the cores (``wide``), where that
-pays. Where a wait pays (a GPU, which runs eight images in the time of one), ```Settings.batch_wait_ms``` bounds it. All
-bookkeeping happens on the event loop; only graphs run in threads.
+pays. Where a wait pays (a GPU, which runs eight images in the time of one), ``Settings.batch_wait_ms`` bounds it.
+
+Answers go back to the event loop a few at a time while as many images wait: each of its turns is interpreted code that
+a run beside it has driven out of the processor's caches, and costs twice what it costs warm (docs/performance.md). None
+is held where a thread has nothing to run, nor for a run of more than QUICK_SECONDS.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from collections import deque
@@ -21,6 +25,10 @@ from numpy.typing import NDArray
 
 from serving.graph import Graph
 from serving.inference import batch_sizes
+
+# So many answers are delivered together, while as many images wait for a run that is as quick as this.
+TOGETHER = 4
+QUICK_SECONDS = 0.02
 
 Outputs = dict[str, NDArray[np.float32]]
 Image = NDArray[np.uint8]
@@ -37,6 +45,7 @@ class RunSlots:
         self._changed = threading.Condition()
         self._graphs: deque[SharedRuns] = deque()  # those with something to run, in turn
         self._large_runs = 0
+        self._ended: list[_Ended] = []  # not delivered yet
         self._is_open = True
         self._threads = [threading.Thread(target=self._work, name=f"run-{n}", daemon=True) for n in range(slots)]
         for thread in self._threads:
@@ -59,37 +68,53 @@ class RunSlots:
             thread.join()
 
     def _work(self) -> None:
-        while (work := self._next()) is not None:
-            graph, parts, is_alone = work
-            outcomes = graph.outcomes(parts, is_alone=is_alone)
-            with self._changed:
-                self._large_runs -= graph.is_large
-            for loop in {part.loop for part in parts}:
-                with contextlib.suppress(RuntimeError):  # the loop has ended, and with it every request
-                    loop.call_soon_threadsafe(_deliver, loop, parts, outcomes)
+        while True:
+            work, ended = self._next()
+            _deliver(ended)
+            if work is not None:
+                self._run(work)
+            elif not ended:
+                return
 
-    def _next(self) -> tuple[SharedRuns, list[_Part], bool] | None:
-        """Wait for something to run and take it; None once all is run and the slots are closed."""
+    def _run(self, work: _Work) -> None:
+        began = time.monotonic()
+        outcomes = work.graph.outcomes(work.parts, is_alone=work.is_alone)
+        with self._changed:
+            work.graph.run_seconds = time.monotonic() - began
+            self._large_runs -= work.graph.is_large
+            self._ended += zip(work.parts, outcomes, strict=True)
+
+    def _next(self) -> tuple[_Work | None, list[_Ended]]:
+        """Wait for something to run, or to deliver before; neither once all is run and the slots are closed."""
         with self._changed:
             while True:
-                pause: float | None = None
-                for _ in range(len(self._graphs)):
-                    graph = self._graphs.popleft()
-                    left = graph.wait_left() if self._is_open else 0.0
-                    if left > 0:
-                        self._graphs.append(graph)
-                        pause = left if pause is None else min(pause, left)
-                        continue
-                    parts = graph.take()
-                    if graph.waiting:
-                        self._graphs.append(graph)
-                    if parts:
-                        is_alone = not self._large_runs and not any(other.is_large for other in self._graphs)
-                        self._large_runs += graph.is_large
-                        return graph, parts, is_alone
-                if not self._is_open and not self._graphs:
-                    return None
+                work, pause = self._take()
+                if work is not None and work.graph.is_quick and len(self._ended) < TOGETHER <= work.graph.waiting:
+                    return work, []
+                is_all_run = not self._is_open and not self._graphs
+                if work is not None or self._ended or is_all_run:
+                    ended, self._ended = self._ended, []
+                    return work, ended
                 self._changed.wait(pause)
+
+    def _take(self) -> tuple[_Work | None, float | None]:
+        """Take the next run, or say in how many seconds there may be one, None where only an offer brings it."""
+        pause: float | None = None
+        for _ in range(len(self._graphs)):
+            graph = self._graphs.popleft()
+            left = graph.wait_left() if self._is_open else 0.0
+            if left > 0:
+                self._graphs.append(graph)
+                pause = left if pause is None else min(pause, left)
+                continue
+            parts = graph.take()
+            if graph.waiting:
+                self._graphs.append(graph)
+            if parts:
+                is_alone = not self._large_runs and not any(other.is_large for other in self._graphs)
+                self._large_runs += graph.is_large
+                return _Work(graph, parts, is_alone), None
+        return None, pause
 
 
 class SharedRuns:
@@ -97,7 +122,8 @@ class SharedRuns:
 
     ``is_large``: one image is work for all the cores, which a run that is alone gets once ``wide`` is set, the same
     graph with a thread for each. ``wait`` is how many seconds a batch that is not full waits for more at most, counted
-    from its first image; ``batch`` is told the size of each run. ``waiting``: images in the queue.
+    from its first image; ``batch`` is told the size of each run. ``waiting``: images in the queue; ``run_seconds``: how
+    long the last run took.
     """
 
     def __init__(
@@ -113,6 +139,7 @@ class SharedRuns:
         self.is_large = is_large
         self.wide: Graph | None = None
         self.waiting = 0
+        self.run_seconds = math.inf
         self._sizes = batch_sizes(graph)
         self._slots = slots
         self._wait = wait
@@ -138,7 +165,12 @@ class SharedRuns:
             start += size
         return done[0] if len(done) == 1 else {name: np.concatenate([one[name] for one in done]) for name in done[0]}
 
-    # What follows is for the run slots: add, wait_left and take under their lock, outcomes in their threads.
+    # What follows is for the run slots: outcomes in their threads, all else under their lock.
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether the next run is likely to take so little time that answers may wait for it."""
+        return self.run_seconds < QUICK_SECONDS
 
     def add(self, part: _Part) -> None:
         """Put a part at the end of the queue."""
@@ -199,10 +231,29 @@ class _Part:
         self.future = self.loop.create_future()
 
 
-def _deliver(loop: asyncio.AbstractEventLoop, parts: list[_Part], outcomes: list[Outputs | Exception]) -> None:
-    """Give every request of this loop its outcome, unless it was given up."""
-    for part, outcome in zip(parts, outcomes, strict=True):
-        if part.loop is not loop or part.future.done():
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What a thread runs next: parts of a graph's queue; ``is_alone`` where no run of a large graph is beside it."""
+
+    graph: SharedRuns
+    parts: list[_Part]
+    is_alone: bool
+
+
+_Ended = tuple[_Part, Outputs | Exception]
+
+
+def _deliver(ended: Sequence[_Ended]) -> None:
+    """Give every part its outcome, on its own loop: one turn of each."""
+    for loop in {part.loop for part, _ in ended}:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it every request
+            loop.call_soon_threadsafe(_settle, [one for one in ended if one[0].loop is loop])
+
+
+def _settle(ended: Sequence[_Ended]) -> None:
+    """Give the requests of this loop their outcomes, but for those given up."""
+    for part, outcome in ended:
+        if part.future.done():
             continue
         if isinstance(outcome, Exception):
             part.future.set_exception(outcome)

@@ -16,7 +16,7 @@ from benchmarks.processes import Server, ServerError, free_port, running
 from benchmarks.service.line_up import OURS, RAW, Interpreters, Launch, Variant, empty_launch, server_variants
 from benchmarks.service.load import Load, LoadError, run_wrk
 from benchmarks.service.raw import RawPlan, plans
-from benchmarks.service.results import Measurement, Results, best_variant
+from benchmarks.service.results import Measurement, Results, best_variant, ranking
 from benchmarks.service.work import Work, agrees
 from benchmarks.service.workloads import TASKS, Task, Workload
 
@@ -45,7 +45,10 @@ class Contest:
     _best: dict[tuple[str, int, str], str] = field(default_factory=dict)
 
     def try_variants(self) -> None:
-        """Measure every variant of every contestant for a short while, and settle on the best for each cell."""
+        """Measure every variant of every contestant for a short while, and settle on the best for each cell.
+
+        Those of (a) lie close together and all ratios rest on the choice: its best three are tried twice more.
+        """
         for contestant in self.contestants:
             for task in self._tasks():
                 if contestant == RAW:
@@ -103,8 +106,11 @@ class Contest:
 
     def _try_raw(self, task: Task) -> None:
         for workload, connections in self._loads(task):
-            for plan in self._raw_plans(connections):
+            plans = {plan.title: plan for plan in self._raw_plans(connections)}
+            for plan in plans.values():
                 self._measure_raw(workload, connections, plan, None)
+            for title in 2 * ranking(self.results.measurements[-len(plans) :])[:3]:
+                self._measure_raw(workload, connections, plans[title], None)
 
     def _measure_raw(self, workload: Workload, connections: int, plan: RawPlan, number: int | None) -> None:
         seconds = self.trial_seconds if number is None else self.seconds

@@ -92,9 +92,28 @@ class Cell:
 def best_variant(trials: Iterable[Measurement]) -> str:
     """Return the variant with the most requests per second among trials of one cell; of equals the first.
 
-    One whose requests failed is the best only where all have failed. Raises ValueError without trials.
+    Of one tried several times its median trial counts. One whose requests failed is the best only where all have
+    failed. Raises ValueError without trials.
     """
-    return max(trials, key=lambda trial: (trial.load.failed == 0, trial.load.requests_per_second)).variant
+    return ranking(trials)[0]
+
+
+def ranking(trials: Iterable[Measurement]) -> list[str]:
+    """Return the variants among trials of one cell, as ``best_variant`` judges them, the best first.
+
+    Raises ValueError without trials.
+    """
+    tried: dict[str, list[Load]] = {}
+    for trial in trials:
+        tried.setdefault(trial.variant, []).append(trial.load)
+    if not tried:
+        raise ValueError("no trials: the list is empty")
+
+    def merit(variant: str) -> tuple[bool, float]:
+        loads = tried[variant]
+        return all(load.failed == 0 for load in loads), statistics.median(load.requests_per_second for load in loads)
+
+    return sorted(tried, key=merit, reverse=True)
 
 
 def cells(measurements: Sequence[Measurement]) -> list[Cell]:

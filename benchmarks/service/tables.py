@@ -121,18 +121,26 @@ def _ratio(ratios: tuple[float, ...] | None) -> str:
 def _trials(measurements: Sequence[Measurement]) -> str:
     trials = [one for one in measurements if one.round is None]
     connections = sorted({one.connections for one in trials})
-    rows: dict[tuple[str, str, str], dict[int, str]] = {}
+    rows: dict[tuple[str, str, str], dict[int, list[float]]] = {}
     for one in trials:
         row = rows.setdefault((one.workload, one.contestant, one.variant), {})
-        row[one.connections] = digits(one.load.requests_per_second)
+        row.setdefault(one.connections, []).append(one.load.requests_per_second)
     if not rows:
         return "None: each contestant had one variant."
-    return "Requests/s in one short trial each; the best of a contestant ran in the rounds.\n\n" + markdown_table(
-        ("workload", "contestant", "run as", *(f"{count} connections" for count in connections)),
-        [
-            (*key[:1], CONTESTANTS[key[1]], key[2], *(row.get(count, "") for count in connections))
-            for key, row in rows.items()
-        ],
+    return (
+        "Requests/s in short trials, the median of several; the best of a contestant ran in the rounds.\n\n"
+        + markdown_table(
+            ("workload", "contestant", "run as", *(f"{count} connections" for count in connections)),
+            [
+                (
+                    *key[:1],
+                    CONTESTANTS[key[1]],
+                    key[2],
+                    *(digits(statistics.median(row[count])) if count in row else "" for count in connections),
+                )
+                for key, row in rows.items()
+            ],
+        )
     )
 
 

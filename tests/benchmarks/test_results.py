@@ -10,7 +10,7 @@ import pytest
 from benchmarks.service.bars import bars
 from benchmarks.service.line_up import OURS, RAW
 from benchmarks.service.load import Load
-from benchmarks.service.results import Measurement, Results, best_variant, cells
+from benchmarks.service.results import Measurement, Results, best_variant, cells, ranking
 from benchmarks.service.tables import digits, fill, parts, render
 
 LOAD = Load(requests_per_second=100.0, p50=5.0, p95=7.0, p99=9.0, answered=200, failed=0, seconds=2.0, cpu_seconds=0.2)
@@ -41,6 +41,13 @@ def test_the_best_variant_is_the_fastest_without_failures() -> None:
     assert best_variant([trials[2], replace(trials[2], variant="other")]) == "refuses"
     with pytest.raises(ValueError, match="empty"):
         best_variant([])
+
+
+def test_of_a_variant_tried_several_times_the_median_counts() -> None:
+    lucky = [measured(RAW, None, rate, variant="lucky once") for rate in (100, 70, 71)]
+    steady = [measured(RAW, None, rate, variant="steady") for rate in (90, 80, 95)]
+    failed = [measured(RAW, None, 99, variant="failed once", failed=count) for count in (0, 1, 0)]
+    assert ranking([*lucky, *steady, *failed]) == ["steady", "lucky once", "failed once"]
 
 
 def test_ratios_are_taken_within_a_round() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from serving import shared_runs
 from serving.graph import Graph, load_graph
 from serving.inference import batch_sizes
 from serving.shared_runs import Outputs, RunSlots, SharedRuns
@@ -200,3 +201,55 @@ def test_a_run_that_is_alone_is_wide(tmp_path: Path, graph: Graph, monkeypatch: 
     asyncio.run(light.run([solid(22)]))
     runs.all_at_once([23])
     assert used[2:] == [graph, wide]
+
+
+@pytest.fixture
+def one_a_run(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> Runs:
+    monkeypatch.setattr("serving.shared_runs.batch_sizes", lambda graph: (1,))
+    return Runs(graph, monkeypatch)
+
+
+@pytest.fixture
+def turns(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many answers each turn of the event loop got."""
+    sizes: list[int] = []
+
+    def settle(ended: Sequence[Any]) -> None:
+        sizes.append(len(ended))
+        give(ended)
+
+    give = shared_runs._settle
+    monkeypatch.setattr(shared_runs, "_settle", settle)
+    return sizes
+
+
+def test_answers_of_quick_runs_come_together_while_as_many_wait(
+    one_a_run: Runs, turns: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_runs, "QUICK_SECONDS", 60.0)
+    outcomes = one_a_run.all_at_once(*[[20 + number] for number in range(15)])
+    assert all(isinstance(outcome, dict) for outcome in outcomes)
+    assert turns == [4, 4, 3, 1, 1, 1, 1]  # three waited when the eleventh was done
+
+
+def test_no_answer_waits_for_a_slow_run(one_a_run: Runs, turns: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared_runs, "QUICK_SECONDS", 0.0)
+    one_a_run.all_at_once(*[[20 + number] for number in range(9)])
+    assert turns == [1] * 9
+
+
+def test_no_answer_waits_for_requests_that_were_given_up(
+    one_a_run: Runs, turns: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_runs, "QUICK_SECONDS", 60.0)
+
+    async def give_up() -> None:
+        kept, *others = await one_a_run.held(*[[20 + number] for number in range(9)])
+        for task in others:
+            task.cancel()
+        await asyncio.sleep(0)
+        one_a_run.gate.set()
+        await asyncio.wait_for(kept, 30)
+
+    asyncio.run(give_up())
+    assert (one_a_run.sizes, turns) == ([1], [1])
