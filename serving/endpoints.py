@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from serving.answers import alpha_warnings, anomaly_result, classify_results, public_manifest, score_parts
 from serving.decoding import Decoder
+from serving.departures import CLIENT_GONE_STATUS, ClientGone, Departures
 from serving.error_shape import error_response
 from serving.errors import ApiError
 from serving.graph import Graph
@@ -42,6 +43,7 @@ class Endpoints:
         self._models = models
         self._limits = UploadLimits(settings.max_request_bytes, settings.max_image_bytes, settings.max_images)
         self._decoder = Decoder(available_cores(), settings.max_image_pixels, settings.max_decoding_bytes)
+        self._departures = Departures()
         self._room = Room(settings.max_in_flight, settings.max_held_bytes, settings.max_reading)
 
     async def classify(self, request: Request) -> Response:
@@ -85,12 +87,14 @@ class Endpoints:
         try:
             async with asyncio.timeout(self._settings.max_request_seconds):
                 form = await self._read(request, body, fields)
-                with self._room.at_work():
+                with self._room.at_work(), self._departures.watched(request):
                     return JSONResponse(await work(form))
         except ApiError as error:
             return error_response(error)
         except TimeoutError:
             return error_response(_timeout(body.is_complete, self._settings.max_request_seconds))
+        except ClientGone:
+            return Response(status_code=CLIENT_GONE_STATUS)
         except ClientDisconnect:
             return error_response(ApiError(400, "bad_multipart", "the connection was closed before the body ended"))
         except Exception:

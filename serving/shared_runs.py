@@ -28,7 +28,7 @@ from serving.inference import batch_sizes
 
 # So many answers are delivered together, while as many images wait for a run that is as quick as this.
 TOGETHER = 4
-QUICK_SECONDS = 0.02
+QUICK_SECONDS = 0.05
 
 Outputs = dict[str, NDArray[np.float32]]
 Image = NDArray[np.uint8]

@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from serving.graph import Graph
+from serving.metrics import metrics
 from tests.graphs import solid, write_graph
 from tests.multipart import CONTENT_TYPE, body, part
 from tests.serving.local_service import local_service
@@ -65,6 +66,51 @@ def test_a_full_server_says_so_and_recovers(models: Path, gate: Gate) -> None:
         gate.set()
         assert slow.result().status_code == 200
         assert httpx.post(f"{url}/classify", files=files(BLACK)).status_code == 200
+
+
+def test_a_request_whose_client_has_gone_is_not_run(models: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[int] = []
+    run = Graph.run
+
+    def run_and_tell(graph: Graph, images: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        begun.append(len(images))
+        return run(graph, images)
+
+    monkeypatch.setattr(Graph, "run", run_and_tell)
+    with local_service(models, runs=1) as url, ThreadPoolExecutor(1) as threads:
+        gate.clear()
+        gate.reached.clear()
+        begun.clear()
+        left_before = requests_left()
+        for connection in [leave_waiting(url) for _ in range(12)]:
+            connection.close()
+        assert gate.reached.wait(30)
+        kept = threads.submit(httpx.post, f"{url}/classify", files=files(BLACK), timeout=60)
+        deadline = time.monotonic() + 30
+        while requests_left() - left_before < 12:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert len(begun) == 1  # it can only be let end
+        gate.set()
+        assert kept.result().status_code == 200
+        assert begun[1:] == [1]
+        assert httpx.post(f"{url}/classify", files=files(BLACK)).status_code == 200
+
+
+def leave_waiting(url: str) -> socket.socket:
+    """Send a whole request, and return its connection, on which no answer has come."""
+    content = body(part("images", BLACK, "black.png"))
+    head = ["POST /classify HTTP/1.1", "Host: x", f"Content-Type: {CONTENT_TYPE}", f"Content-Length: {len(content)}"]
+    address = httpx.URL(url)
+    connection = socket.create_connection((address.host, address.port or 80), timeout=30)
+    connection.sendall("\r\n".join([*head, "", ""]).encode() + content)
+    return connection
+
+
+def requests_left() -> float:
+    """Return how many requests this process has counted as left by their clients."""
+    samples = [sample for family in metrics().requests.collect() for sample in family.samples]
+    return sum(one.value for one in samples if one.name.endswith("_total") and one.labels["status"] == "499")
 
 
 def test_a_form_full_of_names_keeps_no_worker_busy(models: Path) -> None:
