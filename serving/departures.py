@@ -18,7 +18,7 @@ LOOK_SECONDS = 0.5
 CLIENT_GONE_STATUS = 499
 
 
-class ClientGone(Exception):
+class ClientGoneError(Exception):
     """The client closed its connection before its answer was there."""
 
 
@@ -39,7 +39,7 @@ class Departures:
 
     @contextmanager
     def watched(self, request: Request) -> Iterator[None]:
-        """Wait within this block for a request whose body has been read. Raises ClientGone where the client leaves."""
+        """Wait within this block for a request whose body has been read. Raises ClientGoneError where the client leaves."""
         task = asyncio.current_task()
         assert task is not None
         one = _Waiting(request, task)
@@ -51,7 +51,7 @@ class Departures:
         except asyncio.CancelledError:
             if not one.has_gone or task.uncancel() > 0:
                 raise
-            raise ClientGone from None
+            raise ClientGoneError from None
         finally:
             self._waiting.discard(one)
 

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 
 from serving.answers import alpha_warnings, anomaly_result, classify_results, public_manifest, score_parts
 from serving.decoding import Decoder
-from serving.departures import CLIENT_GONE_STATUS, ClientGone, Departures
+from serving.departures import CLIENT_GONE_STATUS, ClientGoneError, Departures
 from serving.error_shape import error_response
 from serving.errors import ApiError
 from serving.graph import Graph
@@ -93,7 +93,7 @@ class Endpoints:
             return error_response(error)
         except TimeoutError:
             return error_response(_timeout(body.is_complete, self._settings.max_request_seconds))
-        except ClientGone:
+        except ClientGoneError:
             return Response(status_code=CLIENT_GONE_STATUS)
         except ClientDisconnect:
             return error_response(ApiError(400, "bad_multipart", "the connection was closed before the body ended"))
