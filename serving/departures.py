@@ -39,7 +39,7 @@ class Departures:
 
     @contextmanager
     def watched(self, request: Request) -> Iterator[None]:
-        """Wait within this block for a request whose body has been read. Raises ClientGoneError where the client leaves."""
+        """Watch a request, read to its end, while this block waits. Raises ClientGoneError where its client leaves."""
         task = asyncio.current_task()
         assert task is not None
         one = _Waiting(request, task)
