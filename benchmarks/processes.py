@@ -16,10 +16,10 @@ from pathlib import Path
 import psutil
 
 START_SECONDS = 180
-SETTLE_SECONDS = 10.0
 _POLL_SECONDS = 0.01
 _QUIET_SECONDS = 0.25
 _QUIET_CORES = 0.2
+_SETTLE_SECONDS = 10.0
 
 
 class ServerError(RuntimeError):
@@ -57,19 +57,18 @@ class Server:
                 total += used.user + used.system
         return total
 
-    def settle(self) -> bool:
+    def settle(self) -> None:
         """Wait until the processes use less than a fifth of a core: what a load that ended left in queues is done.
 
-        False where that does not happen in SETTLE_SECONDS; some servers are never quiet.
+        Ten seconds at most: some servers are never quiet.
         """
-        deadline = time.monotonic() + SETTLE_SECONDS
+        deadline = time.monotonic() + _SETTLE_SECONDS
         used = self.cpu_seconds()
         while time.monotonic() < deadline:
             time.sleep(_QUIET_SECONDS)
             before, used = used, self.cpu_seconds()
             if used - before < _QUIET_CORES * _QUIET_SECONDS:
-                return True
-        return False
+                return
 
     def workers(self) -> list[psutil.Process]:
         """Return the processes that answer: those without children that have ONNX Runtime loaded.

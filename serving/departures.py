@@ -1,7 +1,7 @@
 """Departures: a request whose client has gone while it waits is given up, so that no run is spent on it.
 
 A client that loses patience and asks again would otherwise have its work done twice, the more the fuller the server is.
-Looking costs about as much as a small run's bookkeeping; so only requests that wait long are looked at, now and then.
+To look costs the event loop time; so only requests that wait long are looked at, now and then.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ from serving.graph import Graph
 from serving.inference import batch_sizes
 
 # So many answers are delivered together, while as many images wait for a run that is as quick as this.
-TOGETHER = 4
+ANSWERS_TOGETHER = 4
 QUICK_SECONDS = 0.05
 
 Outputs = dict[str, NDArray[np.float32]]
@@ -89,7 +89,11 @@ class RunSlots:
         with self._changed:
             while True:
                 work, pause = self._take()
-                if work is not None and work.graph.is_quick and len(self._ended) < TOGETHER <= work.graph.waiting:
+                if (
+                    work is not None
+                    and work.graph.is_quick
+                    and len(self._ended) < ANSWERS_TOGETHER <= work.graph.waiting
+                ):
                     return work, []
                 is_all_run = not self._is_open and not self._graphs
                 if work is not None or self._ended or is_all_run:

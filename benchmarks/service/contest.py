@@ -22,6 +22,7 @@ from benchmarks.service.workloads import TASKS, Task, Workload
 
 ROOT = Path(__file__).parents[2]
 WARM_SECONDS = 1
+RAW_FINALISTS = 3  # plans of (a) that are tried twice more
 
 
 @dataclass
@@ -47,7 +48,7 @@ class Contest:
     def try_variants(self) -> None:
         """Measure every variant of every contestant for a short while, and settle on the best for each cell.
 
-        Those of (a) lie close together and all ratios rest on the choice: its best three are tried twice more.
+        Those of (a) lie close together, and all ratios rest on the choice: its RAW_FINALISTS best are tried twice more.
         """
         for contestant in self.contestants:
             for task in self._tasks():
@@ -106,13 +107,12 @@ class Contest:
 
     def _try_raw(self, task: Task) -> None:
         for workload, connections in self._loads(task):
-            plans = {plan.title: plan for plan in self._raw_plans(connections)}
-            for plan in plans.values():
-                self._measure_raw(workload, connections, plan, None)
-            for title in 2 * ranking(self.results.measurements[-len(plans) :])[:3]:
-                self._measure_raw(workload, connections, plans[title], None)
+            by_title = {plan.title: plan for plan in self._raw_plans(connections)}
+            tried = [self._measure_raw(workload, connections, plan, None) for plan in by_title.values()]
+            for title in 2 * ranking(tried)[:RAW_FINALISTS]:
+                self._measure_raw(workload, connections, by_title[title], None)
 
-    def _measure_raw(self, workload: Workload, connections: int, plan: RawPlan, number: int | None) -> None:
+    def _measure_raw(self, workload: Workload, connections: int, plan: RawPlan, number: int | None) -> Measurement:
         seconds = self.trial_seconds if number is None else self.seconds
         command = [str(self.pythons.service), "-m", "benchmarks.service.raw", workload.name]
         command += ["--in-flight", str(connections), "--seconds", str(seconds), "--batch", str(plan.batch)]
@@ -122,7 +122,9 @@ class Contest:
         if done.returncode != 0:
             raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
         load = Load(**json.loads(done.stdout))
-        self._add(Measurement(workload.name, connections, RAW, plan.title, number, load, load.cpu_seconds))
+        one = Measurement(workload.name, connections, RAW, plan.title, number, load, load.cpu_seconds)
+        self._add(one)
+        return one
 
     def _measure_server(self, contestant: str, variant: Variant, task: Task, number: int | None) -> None:
         loads = [

@@ -128,17 +128,17 @@ def _trials(measurements: Sequence[Measurement]) -> str:
     if not rows:
         return "None: each contestant had one variant."
     return (
-        "Requests/s in short trials, the median of several; the best of a contestant ran in the rounds.\n\n"
+        "Requests/s in short trials, the median where there were several; the best ran in the rounds.\n\n"
         + markdown_table(
             ("workload", "contestant", "run as", *(f"{count} connections" for count in connections)),
             [
                 (
-                    *key[:1],
-                    CONTESTANTS[key[1]],
-                    key[2],
+                    workload,
+                    CONTESTANTS[contestant],
+                    variant,
                     *(digits(statistics.median(row[count])) if count in row else "" for count in connections),
                 )
-                for key, row in rows.items()
+                for (workload, contestant, variant), row in rows.items()
             ],
         )
     )

@@ -26,27 +26,28 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root with one data set, 'photos': class folders of 32-pixel images, 24 a class to train on, 8 to test."""
-    root = tmp_path_factory.mktemp("data")
-    write_class_folders(root / "photos" / "train", per_class=24)
-    write_class_folders(root / "photos" / "test", per_class=8, first=1000)
-    return root
+    return _root(tmp_path_factory, "photos", train=24, test=8)
 
 
 @pytest.fixture(scope="session")
 def small_cifar10(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root whose 'cifar10' is made up: 20 images a class to train on, 4 to test."""
-    root = tmp_path_factory.mktemp("small-cifar10")
-    write_class_folders(root / "cifar10" / "train", per_class=20)
-    write_class_folders(root / "cifar10" / "test", per_class=4, first=1000)
-    return root
+    return _root(tmp_path_factory, "cifar10", train=20, test=4)
 
 
 @pytest.fixture(scope="session")
 def large_data_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data root whose 'photos' are JPEG files of 300 pixels, 4 a class in each split."""
-    root = tmp_path_factory.mktemp("large-data")
-    write_class_folders(root / "photos" / "train", per_class=4, size=300, kind="jpg")
-    write_class_folders(root / "photos" / "test", per_class=4, size=300, first=1000, kind="jpg")
+    return _root(tmp_path_factory, "photos", train=4, test=4, size=300, kind="jpg")
+
+
+def _root(
+    factory: pytest.TempPathFactory, name: str, *, train: int, test: int, size: int = 32, kind: str = "png"
+) -> Path:
+    """Write class folders, so many images a class in each split."""
+    root = factory.mktemp("data")
+    write_class_folders(root / name / "train", per_class=train, size=size, kind=kind)
+    write_class_folders(root / name / "test", per_class=test, size=size, first=1000, kind=kind)
     return root
 
 
