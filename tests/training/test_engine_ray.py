@@ -70,7 +70,7 @@ def test_a_job_asked_to_stop_leaves_a_checkpoint(engine: RayEngine, small_cifar1
     assert 0 < run.load_checkpoint()["step"] < 4000
 
 
-def _end_of(running, seconds: float = 170) -> int:  # type: ignore[no-untyped-def]
+def _end_of(running, seconds: float = 120) -> int:  # type: ignore[no-untyped-def]
     end = time.monotonic() + seconds
     while (status := running.poll()) is None:
         assert time.monotonic() < end, "it did not end in time"

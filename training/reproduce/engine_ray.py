@@ -1,12 +1,14 @@
 """Jobs on a Ray cluster (extra 'ray'): each a task that starts the job's process where Ray finds a place for it.
 
-RUNS and the data root must be the same folders on every machine of the cluster (a shared file system).
+RUNS and the data root must be the same folders on every machine of the cluster (a shared file system). So a running job
+is asked to stop by a file in its folder: the interrupt by which Ray cancels a running task may be lost.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -17,13 +19,14 @@ from training.reproduce.jobs import Job
 from training.reproduce.run_job import FAILED, STOPPED
 
 _SECONDS_BETWEEN_LOOKS = 0.2
+_STOP_FILE = ".stop"
 
 
 class RayJob:
     """A task of the cluster, running or waiting there."""
 
-    def __init__(self, ray: Any, reference: Any) -> None:
-        self._ray, self._reference = ray, reference
+    def __init__(self, ray: Any, reference: Any, stop_file: Path) -> None:
+        self._ray, self._reference, self._stop_file = ray, reference, stop_file
 
     def poll(self) -> int | None:
         """Return its exit status, or None while it runs or waits for a place."""
@@ -31,7 +34,8 @@ class RayJob:
         return self._status() if ready else None
 
     def stop(self) -> None:
-        """Cancel it; a running one stops at a checkpoint first."""
+        """Ask it to stop at a checkpoint; one that waits for a place is cancelled."""
+        self._stop_file.touch()
         self._ray.cancel(self._reference)
 
     def _status(self) -> int:
@@ -68,8 +72,11 @@ class RayEngine:
     def start(self, job: Job, data: Path, runs: Path, deadline: float | None) -> RayJob:
         """Give ``job`` to the cluster."""
         described = json.dumps(asdict(job))
+        stop_file = runs.resolve() / job.name / _STOP_FILE
+        stop_file.parent.mkdir(parents=True, exist_ok=True)
+        stop_file.unlink(missing_ok=True)
         arguments = (described, str(data.resolve()), str(runs.resolve()), deadline, self._cores)
-        return RayJob(self._ray, self._task.remote(*arguments))
+        return RayJob(self._ray, self._task.remote(*arguments), stop_file)
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""
@@ -77,17 +84,21 @@ class RayEngine:
 
 
 def _run_here(described: str, data: str, runs: str, deadline: float | None, threads: int) -> int:
-    """Run a job's process on the machine of this task and return its exit status; stopped with the task."""
+    """Run a job's process on the machine of this task and return its exit status; stopped by its stop file."""
     from training.reproduce.job_process import start_process, stop_process
 
     fields = json.loads(described)
     job = Job(**{**fields, "overrides": tuple(fields["overrides"])})
     environment = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
-    process = start_process(job, Path(data), Path(runs), deadline, environment)
+    stop_file = Path(runs) / job.name / _STOP_FILE
+    earlier = signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ray's interrupt; a second request would kill the job
     try:
-        while process.poll() is None:  # not wait(), which would not hear that Ray cancels: no signal comes with it
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        process = start_process(job, Path(data), Path(runs), deadline, environment)
+        while process.poll() is None:
+            if stop_file.exists():
+                stop_process(process)
+            else:
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
         return process.returncode
-    except BaseException:  # KeyboardInterrupt is how Ray cancels
-        stop_process(process)
-        raise
+    finally:
+        signal.signal(signal.SIGINT, earlier)
