@@ -24,9 +24,10 @@ from serving.shared_runs import RunSlots, SharedRuns
 
 RELOAD_FAILURES = (CollectionError, GraphError, ProviderError, LockError, OSError)
 
-# Pixels of an image's views from which on a run of it alone is quicker with several threads: between 4 and 36 views of
-# 32 x 32 (docs/performance.md).
-WIDE_WORK = 16 * 32 * 32
+# Pixels of an image's views from which on a run that is alone has several threads, and from which on that is worth more
+# than a lighter run beside it: of 4 views of 32 x 32, and between 4 and 36 (docs/performance.md).
+WIDE_WORK = 4 * 32 * 32
+LARGE_WORK = 16 * 32 * 32
 
 logger = logging.getLogger(__name__)
 
@@ -110,15 +111,16 @@ class LiveModels:
     def _shared_runs(self, graph: Graph) -> SharedRuns:
         wait = self._settings.batch_wait_ms / 1000 if graph.provider == CUDA else 0.0
         batch = metrics().batch_images.labels(graph.name).observe
-        return SharedRuns(graph, self._slots, is_large=self._is_large(graph), wait=wait, batch=batch)
+        is_large = self._has_wide_runs(graph) and work(graph) >= LARGE_WORK
+        return SharedRuns(graph, self._slots, is_large=is_large, wait=wait, batch=batch)
 
-    def _is_large(self, graph: Graph) -> bool:
+    def _has_wide_runs(self, graph: Graph) -> bool:
         """Whether a single image is work for more than one of this worker's cores."""
         return graph.provider != CUDA and not self._threads_are_set and self._cores > 1 and work(graph) >= WIDE_WORK
 
     def _widen(self, loaded: LoadedModels) -> None:
         for runs in loaded.runs.values():
-            if not runs.is_large or runs.wide is not None:
+            if runs.wide is not None or not self._has_wide_runs(runs.graph):
                 continue
             try:
                 wide = load_graph(self._settings.models / runs.graph.name / GRAPH_FILE, "cpu", self._cores)

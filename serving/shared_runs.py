@@ -44,6 +44,7 @@ class RunSlots:
     def __init__(self, slots: int) -> None:
         self._changed = threading.Condition()
         self._graphs: deque[SharedRuns] = deque()  # those with something to run, in turn
+        self._runs = 0  # that are on, and so many of them of large graphs
         self._large_runs = 0
         self._ended: list[_Ended] = []  # not delivered yet
         self._is_open = True
@@ -81,6 +82,7 @@ class RunSlots:
         outcomes = work.graph.outcomes(work.parts, is_alone=work.is_alone)
         with self._changed:
             work.graph.run_seconds = time.monotonic() - began
+            self._runs -= 1
             self._large_runs -= work.graph.is_large
             self._ended += zip(work.parts, outcomes, strict=True)
 
@@ -115,19 +117,29 @@ class RunSlots:
             if graph.waiting:
                 self._graphs.append(graph)
             if parts:
-                is_alone = not self._large_runs and not any(other.is_large for other in self._graphs)
+                work = _Work(graph, parts, self._is_alone(graph))
+                self._runs += 1
                 self._large_runs += graph.is_large
-                return _Work(graph, parts, is_alone), None
+                return work, None
         return None, pause
+
+    def _is_alone(self, graph: SharedRuns) -> bool:
+        """Whether nothing is on or waits that the next run of ``graph`` would take cores from.
+
+        For a large graph only other large ones count: a light run beside it is soon over.
+        """
+        if graph.is_large:
+            return not self._large_runs and not any(other.is_large for other in self._graphs)
+        return not self._runs and not self._graphs
 
 
 class SharedRuns:
     """The runs of one graph. ``run`` is for the event loop; it holds no more images than the requests that call it.
 
-    ``is_large``: one image is work for all the cores, which a run that is alone gets once ``wide`` is set, the same
-    graph with a thread for each. ``wait`` is how many seconds a batch that is not full waits for more at most, counted
-    from its first image; ``batch`` is told the size of each run. ``waiting``: images in the queue; ``run_seconds``: how
-    long the last run took.
+    ``wide``, once it is set: the same graph with a thread for each core, for a run that is alone. ``is_large``: one
+    image is work for all the cores, and light runs do not count beside it. ``wait`` is how many seconds a batch that is
+    not full waits for more at most, counted from its first image; ``batch`` is told the size of each run. ``waiting``:
+    images in the queue; ``run_seconds``: how long the last run took.
     """
 
     def __init__(
@@ -237,7 +249,7 @@ class _Part:
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """What a thread runs next: parts of a graph's queue; ``is_alone`` where no run of a large graph is beside it."""
+    """What a thread runs next: parts of a graph's queue; ``is_alone`` where it may have all the cores."""
 
     graph: SharedRuns
     parts: list[_Part]

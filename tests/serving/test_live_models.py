@@ -46,17 +46,22 @@ def test_every_batch_size_of_every_graph_has_run(tmp_path: Path, monkeypatch: py
     }
 
 
-def large_graphs(models: Path, monkeypatch: pytest.MonkeyPatch) -> LiveModels:
-    """A server of two cores for which every graph is large."""
+def with_wide_runs(models: Path, monkeypatch: pytest.MonkeyPatch) -> LiveModels:
+    """A server of two cores for which a graph of a single view is worth both."""
     monkeypatch.setattr(live_models, "WIDE_WORK", 1)
     write_graph(models, "colours")
     return LiveModels(Settings(models=models, device="cpu", runs=2))
 
 
-def test_large_graphs_get_all_cores_once_the_server_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    live = large_graphs(tmp_path, monkeypatch)
+@pytest.mark.parametrize("is_large", [False, True])
+def test_runs_that_are_alone_get_all_cores_once_the_server_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_large: bool
+) -> None:
+    if is_large:
+        monkeypatch.setattr(live_models, "LARGE_WORK", 1)
+    live = with_wide_runs(tmp_path, monkeypatch)
     runs = live.current.runs["colours"]
-    assert runs.is_large
+    assert runs.is_large == is_large
     assert runs.wide is None
     live.widen()
     assert runs.wide is not None
@@ -72,7 +77,7 @@ def test_large_graphs_get_all_cores_once_the_server_answers(tmp_path: Path, monk
 def test_a_file_replaced_since_is_not_the_wide_graph(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
-    live = large_graphs(tmp_path, monkeypatch)
+    live = with_wide_runs(tmp_path, monkeypatch)
     replace(tmp_path, "colours", content)
     live.widen()
     runs = live.current.runs["colours"]

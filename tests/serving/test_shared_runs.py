@@ -179,28 +179,73 @@ def test_graphs_take_turns(tmp_path: Path, graph: Graph, monkeypatch: pytest.Mon
     assert sorted(order) == ["one"] * 3 + ["two"] * 2
 
 
-def test_a_run_that_is_alone_is_wide(tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    wide = load_graph(write_graph(tmp_path), threads=2)
-    runs = Runs(graph, monkeypatch, slots=2)
-    runs.shared = SharedRuns(graph, runs.slots, is_large=True)
-    runs.shared.wide = wide
-    light = SharedRuns(graph, runs.slots)
-    used: list[Graph] = []
-    run = Graph.run
-    monkeypatch.setattr(Graph, "run", lambda graph, images: used.append(graph) or run(graph, images))
+class Widths:
+    """Shared runs of a light and a large graph, both with a wide one, and which of the four ran, in turn."""
 
-    async def two_side_by_side() -> None:
-        tasks = await runs.held([20], [21])
-        while len(used) < 2:
-            await asyncio.sleep(0.001)
-        runs.gate.set()
+    def __init__(self, models: Path, graph: Graph, runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.ran: list[str] = []
+        self.runs = runs
+        file = write_graph(models)
+        self.light = SharedRuns(graph, runs.slots)
+        self.large = SharedRuns(load_graph(file, threads=1), runs.slots, is_large=True)
+        self.light.wide = load_graph(file, threads=2)
+        self.large.wide = load_graph(file, threads=2)
+        names = {
+            id(self.light.graph): "light",
+            id(self.light.wide): "light, wide",
+            id(self.large.graph): "large",
+            id(self.large.wide): "large, wide",
+        }
+        run = Graph.run
+        monkeypatch.setattr(Graph, "run", lambda graph, images: self.ran.append(names[id(graph)]) or run(graph, images))
+
+    async def side_by_side(self, *order: SharedRuns) -> list[str]:
+        """Run one image through each, every next one while all before it are still on; what ran."""
+        self.ran.clear()
+        self.runs.gate.clear()
+        tasks = []
+        for count, runs in enumerate(order, 1):
+            tasks.append(asyncio.create_task(runs.run([solid(20)])))
+            while len(self.ran) < count:
+                await asyncio.sleep(0.001)
+        self.runs.gate.set()
         await asyncio.gather(*tasks)
+        return list(self.ran)
 
-    asyncio.run(two_side_by_side())
-    assert used == [wide, graph]
-    asyncio.run(light.run([solid(22)]))
-    runs.all_at_once([23])
-    assert used[2:] == [graph, wide]
+
+def test_a_run_that_is_alone_is_wide(tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    widths = Widths(tmp_path, graph, Runs(graph, monkeypatch, slots=2), monkeypatch)
+    light, large = widths.light, widths.large
+    for order, ran in [
+        ((light,), ["light, wide"]),
+        ((large,), ["large, wide"]),
+        ((light, light), ["light, wide", "light"]),
+        ((large, large), ["large, wide", "large"]),
+        ((large, light), ["large, wide", "light"]),
+        ((light, large), ["light, wide", "large, wide"]),  # the light one is soon over
+        ((light,), ["light, wide"]),
+    ]:
+        assert asyncio.run(widths.side_by_side(*order)) == ran
+
+
+def test_what_waits_for_cores_gets_its_share(tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run is not wide where another graph waits already; beside a large one a light one that waits does not count."""
+    widths = Widths(tmp_path, graph, Runs(graph, monkeypatch, slots=1), monkeypatch)
+
+    async def both_wait(first: SharedRuns, second: SharedRuns) -> list[str]:
+        widths.ran.clear()
+        widths.runs.gate.clear()
+        tasks = [asyncio.create_task(first.run([solid(20)]))]
+        while not widths.ran:
+            await asyncio.sleep(0.001)
+        tasks += [asyncio.create_task(runs.run([solid(21)])) for runs in (first, second)]
+        await asyncio.sleep(0)
+        widths.runs.gate.set()
+        await asyncio.gather(*tasks)
+        return widths.ran[1:]
+
+    assert asyncio.run(both_wait(widths.light, widths.large)) == ["light", "large, wide"]
+    assert asyncio.run(both_wait(widths.large, widths.light)) == ["large, wide", "light, wide"]
 
 
 @pytest.fixture
