@@ -112,14 +112,15 @@ class Scorer:
     def _read(self, path: Path) -> ReadFile:
         limit, stamp = self.settings.max_image_bytes, None
         try:
-            status = path.stat()
+            status = os.stat(path)
             stamp = _stamp(status)
             if not stat.S_ISREG(status.st_mode):
                 folder = stat.S_ISDIR(status.st_mode)
                 return ReadFile(path, stamp, None, "a folder that cannot be listed" if folder else "no regular file")
             if status.st_size > limit:
                 return ReadFile(path, stamp, None, f"the file has {status.st_size} bytes; an image may have {limit}")
-            data = path.read_bytes()
+            with open(path, "rb", buffering=0) as stream:  # half the time of Path.read_bytes
+                data = stream.read()
         except OSError as error:
             return ReadFile(path, stamp, None, f"cannot be read: {error.strerror or error}")
         fittings = (graph.manifest.fitting for graph in self.graphs)
