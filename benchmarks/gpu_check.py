@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from serving.providers import CUDA, open_session
+from serving.graphs.providers import CUDA, open_session
 from training.evaluation import evaluate_run
 from training.graph_precision import TOLERANCES, precision_graph
 from training.graph_runner import GraphRunner

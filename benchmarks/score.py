@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 
 from benchmarks.conditions import conditions
 from benchmarks.service.pictures import MEGAPIXEL, jpeg, png, textured
-from serving.graph import Graph, load_graph
-from serving.images import read_image
-from serving.providers import CPU, available_cores
+from serving.graphs.graph import Graph, load_graph
+from serving.graphs.providers import CPU, available_cores
+from serving.images.image_file import read_image
 from serving.score.pipeline import Scorer
 from serving.score.table import score_table
 from serving.settings import Settings, default_models_folder

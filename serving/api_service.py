@@ -10,15 +10,15 @@ import bentoml
 from bentoml._internal.service.openapi.specification import OpenAPISpecification, PathItem
 from starlette.middleware.cors import CORSMiddleware
 
-from serving import openapi
-from serving.api_keys import ApiKey
-from serving.error_shape import ErrorShape
+from serving.layers.api_keys import ApiKey
+from serving.layers.error_shape import ErrorShape
+from serving.layers.request_log import RequestLog
+from serving.layers.shortcut import Shortcut
+from serving.layers.unread_bodies import UnreadBodies
 from serving.logs import set_up_logs
-from serving.request_log import RequestLog
-from serving.server_folder import server_folder
+from serving.openapi import parts
+from serving.processes.server_folder import server_folder
 from serving.settings import Settings
-from serving.shortcut import Shortcut
-from serving.unread_bodies import UnreadBodies
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -56,9 +56,9 @@ class ApiService(bentoml.Service[Any]):  # type: ignore[misc]
         spec: Any = super().openapi_spec
         result: OpenAPISpecification = attrs.evolve(
             spec,
-            openapi=openapi.VERSION,
-            info=attrs.evolve(spec.info, description=openapi.DESCRIPTION, contact=None),
-            components=openapi.components(),
-            paths={path: PathItem(**operations) for path, operations in openapi.paths(self.name).items()},
+            openapi=parts.VERSION,
+            info=attrs.evolve(spec.info, description=parts.DESCRIPTION, contact=None),
+            components=parts.components(),
+            paths={path: PathItem(**operations) for path, operations in parts.paths(self.name).items()},
         )
         return result

@@ -64,7 +64,7 @@ def score(
 
     The same command goes on where an interrupted one stopped, from the file OUT.part.
     """
-    from serving.answers import alpha_warnings
+    from serving.graphs.alarms import alpha_warnings
     from serving.printable import printable
     from serving.progress import progress_of
     from serving.score.formats import writer_for
@@ -124,7 +124,7 @@ def list_models(models: ModelsFolder = None) -> None:
     """List the models: what each knows, what was measured, and which run by default."""
     from rich.console import Console
 
-    from serving.collection import CollectionError, load_collection
+    from serving.graphs.collection import CollectionError, load_collection
     from serving.listing import load_graphs, models_table
 
     settings = _settings(models)

@@ -11,9 +11,9 @@ import time
 import urllib.request
 from pathlib import Path
 
-from serving.hangups import hold_hangups
-from serving.model_check import check_at_start
-from serving.providers import available_cores
+from serving.graphs.providers import available_cores
+from serving.processes.hangups import hold_hangups
+from serving.processes.model_check import check_at_start
 from serving.settings import Settings
 from serving.stray_output import catch_stray_output
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from serving.collection import GRAPH_FILE, CollectionError
-from serving.graph import Graph, load_graph
-from serving.manifest import Manifest
+from serving.graphs.collection import GRAPH_FILE, CollectionError
+from serving.graphs.graph import Graph, load_graph
+from serving.graphs.manifest import Manifest
 
 _CLASSES_SHOWN = 4
 _METRICS = {

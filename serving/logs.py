@@ -14,7 +14,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TextIO
 
-from serving.request_log import request_id
+from serving.layers.request_log import request_id
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # BentoML's, uvicorn's, the process manager's and this project's own.

@@ -1,7 +1,7 @@
 """The BentoML service: ``/classify``, ``/anomaly_score`` and ``/models`` over the graphs of one models folder.
 
 BentoML brings the server, its workers, health checks, ``/metrics``, the OpenAPI document, its page and its Python
-client; requests are read and answered by ``serving.endpoints``.
+client; requests are read and answered by ``serving.requests.endpoints``.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from starlette.routing import Route
 
 from serving.api_service import ApiService
 from serving.demo import demo_routes
-from serving.document import AnomalyAnswer, AnomalyForm, ClassifyAnswer, ClassifyForm
-from serving.endpoints import Endpoints
-from serving.hangups import POSSIBLE, hold_hangups, release_hangups
-from serving.images import ignore_metadata_warnings
-from serving.live_models import LiveModels
+from serving.graphs.live_models import LiveModels
+from serving.images.image_file import ignore_metadata_warnings
 from serving.logs import set_up_logs
 from serving.metrics import without_models_gone
-from serving.model_check import ModelCheckError, check_at_start
-from serving.server_folder import server_folder
+from serving.openapi.document import AnomalyAnswer, AnomalyForm, ClassifyAnswer, ClassifyForm
+from serving.processes.hangups import POSSIBLE, hold_hangups, release_hangups
+from serving.processes.model_check import ModelCheckError, check_at_start
+from serving.processes.server_folder import server_folder
+from serving.processes.supervisor import supervise
+from serving.requests.endpoints import Endpoints
 from serving.settings import Settings, SettingsError
 from serving.stray_output import catch_stray_output
-from serving.supervisor import supervise
 
 # Gauges are read by Prometheus every some seconds; setting them at every request would cost more than counting it.
 GAUGE_SECONDS = 1.0
@@ -104,7 +104,7 @@ class Quarterturn:
             task.cancel()
         self.endpoints.close()
 
-    # serving.shortcut takes these requests before BentoML does; what is declared here are the document and the client.
+    # layers.shortcut takes these requests before BentoML does; what is declared here are the document and the client.
 
     @bentoml.api(route="/classify", input_spec=ClassifyForm, output_spec=ClassifyAnswer)  # type: ignore[untyped-decorator]
     async def classify(self, images: Request, **_: object) -> Response:

@@ -13,8 +13,8 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from serving.errors import unknown_name
-from serving.images import MAX_PIXELS_LIMIT
-from serving.providers import ProviderChoice
+from serving.graphs.providers import ProviderChoice
+from serving.images.image_file import MAX_PIXELS_LIMIT
 
 PREFIX = "QUARTERTURN_"
 

@@ -16,11 +16,10 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from serving.manifest import (
+from serving.graphs.manifest import (
     INPUT_NAME,
     METADATA_KEY,
     Calibration,
-    Fitting,
     Manifest,
     RecipeRecord,
     ScoreFormula,
@@ -28,6 +27,7 @@ from serving.manifest import (
     ViewGridSpec,
     dump_manifest,
 )
+from serving.images.fitting import Fitting
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 TRANSFORMATION_GRID = ViewGridSpec(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.manifest import Manifest, ViewGridSpec
+from serving.graphs.manifest import Manifest, ViewGridSpec
 
 Float = NDArray[np.float64]
 

@@ -24,6 +24,17 @@ OFFLINE = {
     "scipy",
     "matplotlib",
 }
+# Which packages of serving each of them may import; its modules at the top may import all, and be imported by all.
+BELOW = {
+    "images": set(),
+    "graphs": {"images"},
+    "openapi": {"images", "graphs"},
+    "requests": {"images", "graphs"},
+    "layers": {"requests"},
+    "processes": {"graphs"},
+    "score": {"images", "graphs", "requests"},
+    "recalibrate": {"images", "graphs", "requests", "score"},
+}
 # What serving imports only where a command needs it: it is large, or an extra.
 LAZY = {"onnx", "pyarrow"}
 
@@ -34,18 +45,35 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imported(path: Path) -> Iterator[str]:
-    """Yield the top-level names of every import in a file, those inside functions too."""
+def imported_modules(path: Path) -> Iterator[str]:
+    """Yield the full names of every import in a file, those inside functions too."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            yield node.module.split(".")[0]
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def imported(path: Path) -> set[str]:
+    """Return the top-level names of every import in a file."""
+    return {name.split(".")[0] for name in imported_modules(path)}
 
 
 @pytest.mark.parametrize("path", SERVING, ids=module_name)
 def test_serving_imports_nothing_offline(path: Path) -> None:
-    assert not OFFLINE & set(imported(path))
+    assert not OFFLINE & imported(path)
+
+
+@pytest.mark.parametrize("package", sorted(path.parent.name for path in ROOT.glob("serving/*/__init__.py")))
+def test_packages_of_serving_import_downward_only(package: str) -> None:
+    found = {
+        name.split(".")[1]
+        for path in (ROOT / "serving" / package).rglob("*.py")
+        for name in imported_modules(path)
+        if name.startswith("serving.")
+    }
+    assert found & BELOW.keys() <= BELOW[package] | {package}
 
 
 def test_importing_all_of_serving_loads_no_torch_and_nothing_large() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.calibration import LARGEST, calibration_choice
-from serving.manifest import Calibration
+from serving.graphs.calibration import LARGEST, calibration_choice
+from serving.graphs.manifest import Calibration
 from training.data.image_set import DataError, ImageSet
 from training.graph_runner import GraphRunner
 

@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from serving.manifest import Manifest
-from serving.model_card import calibration_text, card_table, file_cells
+from serving.graphs.manifest import Manifest
+from serving.graphs.model_card import calibration_text, card_table, file_cells
 from training.data.noise import NOISES
 from training.detectors import TITLES
 from training.evaluation import METRICS, Evaluation

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.calibration import p_values
-from serving.manifest import Calibration
-from serving.providers import ProviderChoice
+from serving.graphs.calibration import p_values
+from serving.graphs.manifest import Calibration
+from serving.graphs.providers import ProviderChoice
 from training.attacks.evaluation import evaluate_adversarial
 from training.calibrate import calibrate
 from training.corruptions.evaluation import corrupted_test_images, evaluate_corruptions

@@ -17,7 +17,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from serving.files import write_together
-from serving.manifest import (
+from serving.graphs.manifest import (
     METADATA_KEY,
     Calibration,
     Manifest,

@@ -16,7 +16,7 @@ import typer
 from PIL import Image
 
 from serving.files import write_together
-from serving.graph import load_graph
+from serving.graphs.graph import load_graph
 from training.export import ExportError
 from training.onnx_graph import network_graph
 from training.run_folder import RunFolder, load_network

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from torch import Tensor, nn
 
-from serving.manifest import Precision
+from serving.graphs.manifest import Precision
 from training.data.image_set import ImageSet
 from training.graph_runner import VIEWS_PER_RUN_CPU
 from training.onnx_graph import scorer_graph

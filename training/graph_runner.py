@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.manifest import INPUT_NAME
-from serving.providers import CPU, ProviderChoice, available_cores, open_session
+from serving.graphs.manifest import INPUT_NAME
+from serving.graphs.providers import CPU, ProviderChoice, available_cores, open_session
 from training.data.image_set import Images, ImageSet
 from training.progress import track
 

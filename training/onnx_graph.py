@@ -6,7 +6,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from serving.manifest import INPUT_NAME
+from serving.graphs.manifest import INPUT_NAME
 from training.scorer import Scorer
 
 EXAMPLES = 3  # the exporter takes a batch of one for a fixed size

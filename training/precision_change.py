@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.manifest import Calibration, Precision
+from serving.graphs.manifest import Calibration, Precision
 from training.data.image_set import ImageSet
 from training.data.ood import OodSet
 from training.evaluation import (

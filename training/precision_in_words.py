@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from serving.manifest import Precision
+from serving.graphs.manifest import Precision
 from training.evaluation_table import percent
 from training.graph_precision import RANGE_IMAGES, TOLERANCES
 from training.precision_change import TITLES, PrecisionChange

@@ -21,7 +21,7 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
-from serving.manifest import INPUT_NAME
+from serving.graphs.manifest import INPUT_NAME
 from training.data.image_set import ImageSet
 from training.onnx_graph import ExportError
 from training.progress import track

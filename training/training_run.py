@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from serving.manifest import Fitting, TrainingData
+from serving.graphs.manifest import TrainingData
+from serving.images.fitting import Fitting
 from training.data.image_set import ImageSet
 from training.data.sources import load_images
 from training.data.splits import halves, hold_out

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from serving.manifest import ViewAxis, ViewGridSpec
+from serving.graphs.manifest import ViewAxis, ViewGridSpec
 
 ROTATIONS = (0, 1, 2, 3)
 TRANSLATION_SHARE = 4  # a translation is a quarter of the image: 8 pixels at 32, 56 at 224

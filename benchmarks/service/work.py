@@ -1,6 +1,7 @@
 """The work that every contestant but our service does by hand: decode, fit, run the graph, answer.
 
-A person who serves the graph in another framework would write about this. Decoding and fitting are ``serving.images``'.
+A person who serves the graph in another framework would write about this. Decoding and fitting are those of
+``serving.images.image_file``.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import onnxruntime
 from numpy.typing import NDArray
 from PIL import Image
 
-from serving.images import decode_image, fit_image
-from serving.manifest import INPUT_NAME, METADATA_KEY, Fitting
+from serving.graphs.manifest import INPUT_NAME, METADATA_KEY
+from serving.images.fitting import Fitting
+from serving.images.image_file import decode_image, fit_image
 
 TOP_K = 5
 Outputs = list[NDArray[np.float32]]

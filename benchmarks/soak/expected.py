@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from serving.images import read_image
-from serving.manifest import INPUT_NAME, METADATA_KEY, Fitting
+from serving.graphs.manifest import INPUT_NAME, METADATA_KEY
+from serving.images.fitting import Fitting
+from serving.images.image_file import read_image
 
 TOLERANCE = 1e-4
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serving.manifest import Manifest
-from serving.model_card import calibration_text, card_table, file_cells
+from serving.graphs.manifest import Manifest
+from serving.graphs.model_card import calibration_text, card_table, file_cells
 from serving.recalibrate.comparison import Comparison
 from serving.recalibrate.in_words import comparison_report
 

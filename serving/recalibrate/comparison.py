@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.calibration import p_values
+from serving.graphs.calibration import p_values
 
 Scores = NDArray[np.floating[Any]]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from serving.model_card import card_table
+from serving.graphs.model_card import card_table
 from serving.recalibrate.comparison import CONFIDENCE, LEVELS, Alarms, Comparison
 
 # A test below this is taken for a difference, and an AUROC so far from 0.5 for one that matters by itself.

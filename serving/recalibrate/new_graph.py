@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from serving.calibration import calibration_choice
-from serving.collection import GRAPH_FILE
 from serving.files import write_together
-from serving.graph import Graph, load_graph
-from serving.manifest import METADATA_KEY, Calibration, Manifest, dump_manifest
-from serving.model_card import CARD_FILE
+from serving.graphs.calibration import calibration_choice
+from serving.graphs.collection import GRAPH_FILE
+from serving.graphs.graph import Graph, load_graph
+from serving.graphs.manifest import METADATA_KEY, Calibration, Manifest, dump_manifest
+from serving.graphs.model_card import CARD_FILE
 from serving.printable import printable
 from serving.recalibrate.card import RecalibrationFacts, recalibrated_card
 from serving.recalibrate.comparison import Comparison, compare_scores

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 
-from serving.calibration import smallest_alpha
+from serving.graphs.calibration import smallest_alpha
 from serving.printable import printable
 from serving.recalibrate.in_words import comparison_report
 from serving.recalibrate.new_graph import Recalibrated

@@ -20,13 +20,15 @@ from threading import Semaphore
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.collection import load_selection
 from serving.errors import ApiError
-from serving.graph import Graph, GraphError
-from serving.inference import Fitted, chunk_size, fit_upload, work
-from serving.providers import CPU, available_cores
+from serving.graphs.collection import load_selection
+from serving.graphs.graph import Graph, GraphError
+from serving.graphs.inference import chunk_size, work
+from serving.graphs.providers import CPU, available_cores
+from serving.images.fitting import Fitted
+from serving.requests.image_of_upload import fit_upload
+from serving.requests.uploads import Upload
 from serving.settings import Settings
-from serving.uploads import Upload
 
 RUNS_ON_A_GPU = 2  # one computes while the images of the other are on their way
 # Images in one run on a CPU at most, and pixels of all their views: what a single-threaded run works on stays in a

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from serving.answers import classify_results, score_parts
-from serving.graph import Graph
+from serving.graphs.graph import Graph
+from serving.requests.answers import classify_results, score_parts
 from serving.score.pipeline import Batch, Outputs, ReadFile
 
 

@@ -17,8 +17,8 @@ from benchmarks.service.line_up import CONTESTANTS, OURS, RAW, Interpreters, ser
 from benchmarks.service.pictures import jpeg, png, textured
 from benchmarks.service.work import Work, agrees
 from benchmarks.service.workloads import SCORE, TASKS, WORKLOADS
-from serving.graph import load_graph
-from serving.images import read_image
+from serving.graphs.graph import load_graph
+from serving.images.image_file import read_image
 from tests.benchmarks.served import served
 from tests.graphs import write_graph
 from tests.serving.local_service import local_service

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from benchmarks import score
-from serving.graph import load_graph
-from serving.images import read_image
-from serving.manifest import Fitting
-from serving.providers import CPU, CUDA
+from serving.graphs.graph import load_graph
+from serving.graphs.providers import CPU, CUDA
+from serving.images.fitting import Fitting
+from serving.images.image_file import read_image
 from tests.graphs import write_graph
 
 

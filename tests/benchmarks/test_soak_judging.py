@@ -18,7 +18,7 @@ from benchmarks.soak.expected import Expectation, Graphs
 from benchmarks.soak.mixed import judge
 from benchmarks.soak.scripts import Script, bad_scripts, bomb, good_scripts, huge_scripts, large_scripts, pieces
 from benchmarks.soak.wire import Answer, break_off, post
-from serving.images import ImageError, decode_image
+from serving.images.image_file import ImageError, decode_image
 from tests.graphs import write_graph
 from tests.serving.local_service import local_service
 

@@ -111,7 +111,7 @@ def test_a_full_server_is_asked_until_it_has_room(language: str) -> None:
             if " POST /classify 503 " in record.getMessage():
                 refused.set()
 
-    logger, watch = logging.getLogger("serving.request_log"), Watch()
+    logger, watch = logging.getLogger("serving.layers.request_log"), Watch()
     examples = under({FULL}, language)
     with held_service(ROOT / "models", access_log=True) as (url, hold):
         logger.addHandler(watch)

@@ -72,7 +72,7 @@ def test_every_line_is_a_json_object(tmp_path: Path, command: list[str]) -> None
     by_logger = {record["logger"]: record for record in records}
     assert by_logger["stderr"]["message"].endswith("Using code not yet in table.")
     assert by_logger["stderr"]["level"] == "warning"
-    assert by_logger["serving.supervisor"]["process"] == process.pid
+    assert by_logger["serving.processes.supervisor"]["process"] == process.pid
 
 
 def test_a_refused_start_says_why_in_json(tmp_path: Path) -> None:

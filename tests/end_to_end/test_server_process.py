@@ -19,7 +19,7 @@ import httpx
 import onnx
 import pytest
 
-from serving.manifest import METADATA_KEY
+from serving.graphs.manifest import METADATA_KEY
 from tests.end_to_end.ports import free_port
 from tests.end_to_end.servers import running
 from tests.graphs import build_graph, set_metadata, without_free_batch, write_graph

@@ -14,7 +14,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from serving.graph import load_graph
+from serving.graphs.graph import load_graph
 from tests.end_to_end.ports import free_port
 from tests.end_to_end.servers import running
 from tests.training.patterns import write_class_folders

@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from serving.graph import load_graph
+from serving.graphs.graph import load_graph
 from tests.end_to_end.ports import free_port
 from tests.end_to_end.servers import running
 from tests.graphs import build_graph, write_graph

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from serving.graph import Graph, load_graph
+from serving.graphs.graph import Graph, load_graph
 from tests.end_to_end.ports import free_port
 from tests.end_to_end.servers import running
 from tests.graphs import solid, write_graph

@@ -1,7 +1,7 @@
 """Image fuzzing guided by coverage: ``python -m tests.fuzz.guided CORPUS [OPTIONS]``, with libFuzzer's options.
 
-atheris keeps the files that reach new code of Pillow or of serving.images and damages those further, in turn with the
-mutations of this package.
+atheris keeps the files that reach new code of Pillow or of serving.images.image_file and damages those further, in turn
+with the mutations of this package.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from random import Random
 
 import atheris
 
-with atheris.instrument_imports(include=["PIL", "serving.images"]):
+with atheris.instrument_imports(include=["PIL", "serving.images.image_file"]):
     from tests.fuzz.images import judge, pillow_as_served, seeds
 
 from tests.fuzz.mutations import mutated

@@ -12,8 +12,8 @@ from random import Random
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from serving.images import ImageError, read_image
-from serving.manifest import Fitting
+from serving.images.fitting import Fitting
+from serving.images.image_file import ImageError, read_image
 from tests.fuzz.mutations import mutated
 from tests.pictures import encoded, picture
 

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving import client_answers, document
+from serving import client_answers
 from serving.client import Client, RefusedError
+from serving.openapi import document
 from tests.graphs import solid, write_graph
 from tests.pictures import encoded
 from tests.serving.local_service import local_service

@@ -9,8 +9,8 @@ import httpx
 import numpy as np
 import pytest
 
-from serving.document import AnomalyAnswer, ClassifyAnswer
-from serving.graph import load_graph
+from serving.graphs.graph import load_graph
+from serving.openapi.document import AnomalyAnswer, ClassifyAnswer
 from tests.graphs import solid, write_graph
 from tests.multipart import CONTENT_TYPE, body, part
 from tests.serving.local_service import local_service

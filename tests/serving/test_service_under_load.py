@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from serving.graph import Graph
+from serving.graphs.graph import Graph
 from serving.metrics import metrics
 from tests.graphs import solid, write_graph
 from tests.multipart import CONTENT_TYPE, body, part
@@ -55,7 +55,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Gate:
 
 
 def test_a_full_server_says_so_and_recovers(models: Path, gate: Gate) -> None:
-    with local_service(models, max_in_flight=1) as url, ThreadPoolExecutor(1) as threads:
+    with local_service(models, max_in_flight=1, runs=1) as url, ThreadPoolExecutor(1) as threads:
         gate.clear()
         gate.reached.clear()
         slow = threads.submit(httpx.post, f"{url}/classify", files=files(BLACK), timeout=60)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from serving.images import MAX_PIXELS_LIMIT
+from serving.images.image_file import MAX_PIXELS_LIMIT
 from serving.settings import Settings, SettingsError, settings_table, variable
 
 

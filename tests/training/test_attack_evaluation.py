@@ -14,7 +14,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.nn import functional
 
-from serving.graph import load_graph
+from serving.graphs.graph import load_graph
 from tests.training.patterns import image_set
 from tests.training.runs import make_data_root, make_run
 from training.attacks.auto_attack import has_auto_attack

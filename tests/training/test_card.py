@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from serving.manifest import (
+from serving.graphs.manifest import (
     Calibration,
-    Fitting,
     Manifest,
     RecipeRecord,
     TrainingData,
 )
+from serving.images.fitting import Fitting
 from training.card import CardFacts, published_share, render_card, reproduction_overrides
 from training.recipe import Recipe
 from training.recipe_files import load_recipe

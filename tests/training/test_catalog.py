@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.manifest import Fitting
+from serving.images.fitting import Fitting
 from tests.training.patterns import pattern
 from tests.training.torchvision_files import write_cifar10
 from training.data import catalog

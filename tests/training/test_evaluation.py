@@ -10,7 +10,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from serving.calibration import p_values
+from serving.graphs.calibration import p_values
 from tests.training.patterns import image_set
 from tests.training.runs import make_data_root, make_run, save_network
 from training.data.image_set import DataError

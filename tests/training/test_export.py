@@ -11,8 +11,8 @@ import onnxruntime
 import pytest
 import torch
 
-from serving.graph import load_graph
-from serving.manifest import METADATA_KEY, parse_manifest
+from serving.graphs.graph import load_graph
+from serving.graphs.manifest import METADATA_KEY, parse_manifest
 from tests.reference_scores import recompute_scores
 from tests.training.runs import make_data_root, make_run
 from training.data.noise import gaussian

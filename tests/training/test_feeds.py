@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from serving.images import resize_shorter_side
-from serving.manifest import Fitting
+from serving.images.fitting import Fitting
+from serving.images.image_file import resize_shorter_side
 from tests.training.patterns import image_set
 from training.data.feeds import MemoryFeed, StreamingFeed, make_feed
 from training.data.image_set import DataError, ImageSet, OnDisk, open_image

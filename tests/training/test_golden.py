@@ -13,8 +13,8 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from serving.graph import load_graph
-from serving.manifest import METADATA_KEY, RecipeRecord, dump_manifest, parse_manifest
+from serving.graphs.graph import load_graph
+from serving.graphs.manifest import METADATA_KEY, RecipeRecord, dump_manifest, parse_manifest
 from tests.graphs import build_graph, set_metadata
 from tests.training.command_line import contents
 from tests.training.runs import CLASSES, make_data_root, make_run

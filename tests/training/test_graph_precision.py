@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from serving.manifest import Precision
+from serving.graphs.manifest import Precision
 from tests.graphs import build_graph
 from tests.training.patterns import image_set
 from tests.training.runs import make_data_root, make_run

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.manifest import Fitting
+from serving.images.fitting import Fitting
 from tests.graphs import build_graph
 from tests.training.patterns import image_set
 from training.data.image_set import DataError

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from serving.graph import load_graph
+from serving.graphs.graph import load_graph
 from training.evaluation import evaluate_run
 from training.export import export_run
 from training.recipe import Recipe

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.manifest import Fitting
+from serving.images.fitting import Fitting
 from tests.training.runs import write_images
 from training.data.image_set import DataError, OnDisk
 from training.data.noise import gaussian

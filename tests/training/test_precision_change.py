@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 
-from serving.manifest import METADATA_KEY, Calibration, parse_manifest
+from serving.graphs.manifest import METADATA_KEY, Calibration, parse_manifest
 from tests.graphs import build_graph
 from tests.training.runs import make_data_root, write_images
 from training import precision_change

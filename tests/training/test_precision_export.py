@@ -15,9 +15,9 @@ import pytest
 import torch
 from PIL import Image
 
-from serving.graph import load_graph
+from serving.graphs.graph import load_graph
+from serving.graphs.manifest import Precision
 from serving.listing import load_graphs, models_table
-from serving.manifest import Precision
 from tests.serving.local_service import local_service
 from tests.training.command_line import contents, quarterturn
 from training.commands import export

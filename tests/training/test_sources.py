@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.images import read_image
-from serving.manifest import Fitting
+from serving.images.fitting import Fitting
+from serving.images.image_file import read_image
 from tests.training.patterns import CLASSES, pattern, write_class_folders
 from tests.training.torchvision_files import write_cifar10, write_svhn
 from training.data.image_set import DataError, InMemory, OnDisk

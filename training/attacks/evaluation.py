@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from serving.providers import ProviderChoice
+from serving.graphs.providers import ProviderChoice
 from training.attacks.auto_attack import FEWEST_CLASSES, PACKAGE, auto_attack, has_auto_attack
 from training.attacks.masking import SLACK, masking_checks
 from training.attacks.spsa import spsa

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from serving.providers import ProviderChoice
+from serving.graphs.providers import ProviderChoice
 from training.corruptions.catalog import CORRUPTIONS, SEVERITIES, TEST
 from training.corruptions.layout import CorruptedImages, open_corrupted_images
 from training.data.image_set import DataError, ImageSet

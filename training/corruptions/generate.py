@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.files import write_together
-from serving.manifest import Fitting
-from serving.providers import available_cores
+from serving.graphs.providers import available_cores
+from serving.images.fitting import Fitting
 from training.corruptions.catalog import CORRUPTIONS, SEVERITIES
 from training.corruptions.frost_photographs import HOW_TO_GET, frost_folder
 from training.corruptions.layout import LABELS_FILE, MARK_FILE, Mark, npy_path, read_mark

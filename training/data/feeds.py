@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from serving.images import resize_shorter_side
+from serving.images.image_file import resize_shorter_side
 from training.data.draws import generator
 from training.data.image_set import DataError, Images, ImageSet, InMemory, Labels, OnDisk, open_image
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from serving.images import ImageError, decode_image, fit_image
-from serving.manifest import Fitting
+from serving.images.fitting import Fitting
+from serving.images.image_file import ImageError, decode_image, fit_image
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from serving.images import ImageError, fit_image, read_image
-from serving.manifest import Fitting
+from serving.images.fitting import Fitting
+from serving.images.image_file import ImageError, fit_image, read_image
 from training.data.image_set import DataError, Images, ImageSet, InMemory, OnDisk
 from training.data.noise import NOISES
 from training.data.sources import LARGEST_IN_MEMORY, load_images

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from serving.images import ImageError, fit_image, read_image
-from serving.manifest import Fitting
+from serving.images.fitting import Fitting
+from serving.images.image_file import ImageError, fit_image, read_image
 from training.data.image_set import DataError, Images, ImageSet, InMemory, Labels, OnDisk
 from training.data.torchvision_layouts import has_torchvision_layout, read_torchvision_layout
 from training.progress import track

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from serving.manifest import Fitting
+from serving.images.fitting import Fitting
 from training.data.augmentation import augment
 from training.data.draws import Draws
 from training.data.image_set import DataError, ImageSet, InMemory

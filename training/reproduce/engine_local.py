@@ -7,7 +7,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.providers import available_cores
+from serving.graphs.providers import available_cores
 from training.reproduce.job_process import start_process
 from training.reproduce.jobs import Job
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.graph import load_graph
+from serving.graphs.graph import load_graph
 from serving.recalibrate.card import RecalibrationFacts, recalibrated_card
 from serving.recalibrate.comparison import compare_scores
 from tests.graphs import write_graph

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from serving.calibration import p_values
+from serving.graphs.calibration import p_values
 from serving.recalibrate.comparison import (
     LEVELS,
     alarm_threshold,

@@ -8,11 +8,11 @@ import numpy as np
 import onnx
 import pytest
 
-from serving import calibration
-from serving.calibration import p_values
-from serving.collection import load_collection
 from serving.errors import UnknownModelError
-from serving.graph import Graph, load_graph
+from serving.graphs import calibration
+from serving.graphs.calibration import p_values
+from serving.graphs.collection import load_collection
+from serving.graphs.graph import Graph, load_graph
 from serving.recalibrate.new_graph import Recalibrated, RecalibrationError, check_outputs, recalibrate
 from serving.score.image_files import FilesError
 from serving.settings import Settings

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.graph import Graph, GraphError, load_graph
-from serving.manifest import INPUT_NAME
+from serving.graphs.graph import Graph, GraphError, load_graph
+from serving.graphs.manifest import INPUT_NAME
 from serving.score.pipeline import (
     FILES_PER_BATCH,
     IMAGES_OF_A_RUN,

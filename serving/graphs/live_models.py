@@ -1,0 +1,142 @@
+"""Live models: the graphs a server answers with, and how changed ones take their place while it answers.
+
+A request works with the models that were live when it began. A reload loads and warms the models folder beside them and
+lets it take over between two requests. What did not change is not loaded again. That the folder is good was checked
+before, by the main process (serving.processes.model_check); where it cannot be loaded all the same, the old models
+stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from serving.graphs.alarms import alpha_warnings
+from serving.graphs.collection import GRAPH_FILE, Collection, CollectionError, load_collection
+from serving.graphs.graph import Graph, GraphError, load_graph
+from serving.graphs.inference import batch_sizes, warm_all, work
+from serving.graphs.lock_file import LockError
+from serving.graphs.providers import CUDA, ProviderError, available_cores
+from serving.graphs.shared_runs import RunSlots, SharedRuns
+from serving.metrics import metrics
+from serving.settings import Settings
+
+RELOAD_FAILURES = (CollectionError, GraphError, ProviderError, LockError, OSError)
+
+# Pixels of an image's views from which on a run that is alone has several threads, and from which on that is worth more
+# than a lighter run beside it: of 4 views of 32 x 32, and between 4 and 36 (docs/performance.md).
+WIDE_WORK = 4 * 32 * 32
+LARGE_WORK = 16 * 32 * 32
+
+logger = logging.getLogger(__name__)
+
+
+def refuse_reload(log: logging.Logger, error: Exception, foreseen: tuple[type[Exception], ...]) -> None:
+    """Log and count a reload that came to nothing; an error that was not ``foreseen`` with its traceback."""
+    trace = None if isinstance(error, foreseen) else error
+    log.error("models not reloaded, the old ones go on serving: %s", error, exc_info=trace)
+    metrics().reloads.labels("refused").inc()
+
+
+@dataclass(frozen=True)
+class LoadedModels:
+    """One state of the models folder: its graphs, and the shared runs of each by its name."""
+
+    collection: Collection
+    runs: Mapping[str, SharedRuns]
+
+
+class LiveModels:
+    """Holds the models that are live. ``current`` is for the event loop; take it once a request."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Load, check and warm the models folder. Raises CollectionError, LockError, GraphError and ProviderError."""
+        self._threads_are_set = settings.threads is not None
+        self._settings = settings.model_copy(update={"threads": settings.threads or 1})
+        self._reloading = asyncio.Lock()
+        collection = self._load()
+        runs = _runs_side_by_side(self._settings, collection)
+        self._slots = RunSlots(runs)
+        self._cores = runs * (self._settings.threads or 1)
+        self.current = self._warmed(collection, {})
+
+    def widen(self) -> None:
+        """Give the graphs that profit the session for runs that are alone. Blocking; the server can answer before."""
+        self._widen(self.current)
+
+    async def reload(self) -> bool:
+        """Load what changed in the models folder and let it take over; say whether it did.
+
+        Where that fails, everything stays as it was, and the log says why.
+        """
+        async with self._reloading:
+            before = self.current
+            try:
+                loaded = await asyncio.to_thread(self._changed, before)
+            except Exception as error:
+                refuse_reload(logger, error, RELOAD_FAILURES)
+                return False
+            self.current = loaded
+        old = {graph.name: graph.digest for graph in before.collection.graphs}
+        new = {graph.name: graph.digest for graph in loaded.collection.graphs}
+        changed = [f"{name} ({digest})" for name, digest in new.items() if old.get(name) != digest]
+        gone = [name for name in old if name not in new]
+        logger.info("models reloaded; new: %s; gone: %s", ", ".join(changed) or "none", ", ".join(gone) or "none")
+        return True
+
+    def close(self) -> None:
+        """Let the threads end that run graphs."""
+        self._slots.close()
+
+    def _load(self, known: Sequence[Graph] = ()) -> Collection:
+        """Load the folder as it is now: one that is a link may lead elsewhere before all of it is read."""
+        return load_collection(self._settings.models.resolve(), self._settings, known)
+
+    def _changed(self, before: LoadedModels) -> LoadedModels:
+        collection = self._load(before.collection.graphs)
+        loaded = self._warmed(collection, before.runs)
+        self._widen(loaded)
+        return loaded
+
+    def _warmed(self, collection: Collection, before: Mapping[str, SharedRuns]) -> LoadedModels:
+        """Warm the graphs that have no runs yet. Raises GraphError."""
+        kept = {name: runs for name, runs in before.items() if runs.graph in collection.graphs}
+        warm_all([graph for graph in collection.graphs if graph.name not in kept], batch_sizes)
+        runs = {graph.name: kept.get(graph.name) or self._shared_runs(graph) for graph in collection.graphs}
+        for warning in alpha_warnings(collection.default.graphs, self._settings.alpha):
+            logger.warning("%s", warning)
+        return LoadedModels(collection, runs)
+
+    def _shared_runs(self, graph: Graph) -> SharedRuns:
+        wait = self._settings.batch_wait_ms / 1000 if graph.provider == CUDA else 0.0
+        batch = metrics().batch_images.labels(graph.name).observe
+        is_large = self._has_wide_runs(graph) and work(graph) >= LARGE_WORK
+        return SharedRuns(graph, self._slots, is_large=is_large, wait=wait, batch=batch)
+
+    def _has_wide_runs(self, graph: Graph) -> bool:
+        """Whether a single image is work for more than one of this worker's cores."""
+        return graph.provider != CUDA and not self._threads_are_set and self._cores > 1 and work(graph) >= WIDE_WORK
+
+    def _widen(self, loaded: LoadedModels) -> None:
+        for runs in loaded.runs.values():
+            if runs.wide is not None or not self._has_wide_runs(runs.graph):
+                continue
+            try:
+                wide = load_graph(self._settings.models / runs.graph.name / GRAPH_FILE, "cpu", self._cores)
+                wide.warm(batch_sizes(wide))
+            except RELOAD_FAILURES as error:
+                logger.warning("runs of %s go on with one thread each: %s", runs.graph.name, error)
+                continue
+            if wide.digest == runs.graph.digest:  # else the file was replaced since, and a reload will follow
+                runs.wide = wide
+
+
+def _runs_side_by_side(settings: Settings, collection: Collection) -> int:
+    """As many runs of one thread as there are cores; on a GPU, which one run fills, one."""
+    if settings.runs is not None:
+        return settings.runs
+    if any(graph.provider == CUDA for graph in collection.graphs):
+        return 1
+    return max(1, available_cores() // (settings.threads or 1))

@@ -1,0 +1,1 @@
+"""OpenAPI: the document of the API: forms and answers, errors, examples."""

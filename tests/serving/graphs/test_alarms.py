@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from serving.graphs.alarms import alpha_warnings
+from serving.graphs.graph import Graph, load_graph
+from tests.graphs import write_graph
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    return load_graph(write_graph(tmp_path_factory.mktemp("models"), "colours"))
+
+
+@pytest.fixture(scope="module")
+def one_class(tmp_path_factory: pytest.TempPathFactory) -> Graph:
+    folder = tmp_path_factory.mktemp("models")
+    return load_graph(write_graph(folder, "views", formula="transformation", in_class="cat"))
+
+
+def test_an_alpha_that_can_never_fire_is_warned_of(classifier: Graph, one_class: Graph) -> None:
+    assert alpha_warnings([classifier], 0.01) == []
+    assert alpha_warnings([classifier, one_class], 0.02) == []
+    (warning,) = alpha_warnings([classifier], 0.0099)
+    assert warning.startswith("colours can never raise the alarm at alpha 0.0099")
+    assert "at least 0.01" in warning
+    assert [text.split()[0] for text in alpha_warnings([classifier, one_class], 0.019)] == ["colours", "views"]
+    assert "at least 0.02" in alpha_warnings([classifier, one_class], 0.019)[0]
+
+
+@pytest.mark.parametrize("n", [6, 99, 2999, 5000, 10_000])
+def test_the_alpha_that_a_warning_names_is_one_that_can_fire(classifier: Graph, n: int) -> None:
+    calibration = classifier.manifest.calibration.model_copy(update={"n": n})
+    graph = replace(classifier, manifest=classifier.manifest.model_copy(update={"calibration": calibration}))
+    for models in (1, 2, 3):
+        text = alpha_warnings([graph] * models, 1e-9)[0]
+        assert alpha_warnings([graph] * models, float(text.split()[-1])) == []

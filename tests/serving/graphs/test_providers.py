@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import logging
+import os
+
+import onnxruntime
+import pytest
+
+from serving.graphs.providers import CPU, CUDA, ProviderChoice, ProviderError, available_cores, open_session
+from tests.graphs import build_graph
+
+
+@pytest.fixture(scope="module")
+def model() -> bytes:
+    return bytes(build_graph().SerializeToString())
+
+
+@pytest.fixture(scope="module")
+def has_gpu() -> bool:
+    return CUDA in onnxruntime.get_available_providers() and os.path.exists("/dev/nvidia0")
+
+
+def test_cpu(model: bytes) -> None:
+    options = open_session(model, "cpu", threads=1).get_session_options()
+    assert options.intra_op_num_threads == 1
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_threads_are_the_cores_where_none_are_set(model: bytes) -> None:
+    assert open_session(model, "cpu").get_session_options().intra_op_num_threads == available_cores()
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)
+
+
+def test_auto_without_a_gpu_is_the_cpu_and_says_why(
+    model: bytes, has_gpu: bool, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if has_gpu:
+        pytest.skip("there is a GPU")
+    with caplog.at_level(logging.INFO, logger="serving.graphs.providers"):
+        session = open_session(model, "auto", threads=1)
+    assert session.get_providers() == [CPU]
+    assert caplog.messages[0].startswith("running on the CPU: ")
+    assert capfd.readouterr().err == ""
+
+
+def test_cuda_without_a_gpu_is_fatal(model: bytes, has_gpu: bool) -> None:
+    if has_gpu:
+        pytest.skip("there is a GPU")
+    with pytest.raises(ProviderError, match="the device setting is cuda, but "):
+        open_session(model, "cuda", threads=1)
+
+
+@pytest.mark.parametrize("choice", ["auto", "cuda"])
+def test_a_gpu_is_used(model: bytes, has_gpu: bool, choice: ProviderChoice) -> None:
+    if not has_gpu:
+        pytest.skip("there is no GPU")
+    assert open_session(model, choice).get_providers()[0] == CUDA
