@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+from functools import cache
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal
@@ -53,8 +54,14 @@ def open_session(model: bytes, choice: ProviderChoice, threads: int | None = Non
         obstacle = "ONNX Runtime could not load CUDA or cuDNN (in the checkout: pip install -e '.[gpu]')"
     if choice == "cuda":
         raise ProviderError(f"the device setting is cuda, but {obstacle}")
-    _log.info("running on the CPU: %s", obstacle)
+    _say_why_not_on_a_gpu(obstacle)
     return onnxruntime.InferenceSession(model, options, providers=[CPU])
+
+
+@cache
+def _say_why_not_on_a_gpu(obstacle: str) -> None:
+    """Log it, once a process and not once a graph."""
+    _log.info("running on the CPU: %s", obstacle)
 
 
 def available_cores() -> int:

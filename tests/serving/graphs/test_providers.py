@@ -6,6 +6,7 @@ import os
 import onnxruntime
 import pytest
 
+from serving.graphs import providers
 from serving.graphs.providers import CPU, CUDA, ProviderChoice, ProviderError, available_cores, open_session
 from tests.graphs import build_graph
 
@@ -31,15 +32,17 @@ def test_threads_are_the_cores_where_none_are_set(model: bytes) -> None:
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
 
 
-def test_auto_without_a_gpu_is_the_cpu_and_says_why(
+def test_auto_without_a_gpu_is_the_cpu_and_says_why_once(
     model: bytes, has_gpu: bool, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     if has_gpu:
         pytest.skip("there is a GPU")
+    providers._say_why_not_on_a_gpu.cache_clear()
     with caplog.at_level(logging.INFO, logger="serving.graphs.providers"):
-        session = open_session(model, "auto", threads=1)
-    assert session.get_providers() == [CPU]
-    assert caplog.messages[0].startswith("running on the CPU: ")
+        sessions = [open_session(model, "auto", threads=1) for _ in range(2)]
+    assert [session.get_providers() for session in sessions] == [[CPU], [CPU]]
+    [message] = caplog.messages
+    assert message.startswith("running on the CPU: ")
     assert capfd.readouterr().err == ""
 
 
