@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 # What takes no more, a megapixel or so, is not counted and never waits: there are no more of them than threads.
 UNCOUNTED_BYTES = 4 * 1024 * 1024
 
 
 class DecodingRoom:
-    """Counts bytes for one worker; for any thread but ``take``, which is for the event loop.
+    """Counts bytes for one process; for any thread but ``take``, which is for the event loop.
 
     First come, first served, so that a large image is not passed for ever by small ones; one larger than ``max_bytes``
     is let in alone. What is taken is given back once.
@@ -35,12 +38,11 @@ class DecodingRoom:
 
     async def take(self, size: int) -> None:
         """Take room, when it is there; one who is cancelled takes none."""
-        waiting = _Waiting(size)
-        with self._lock:
-            self._waiting.append(waiting)
-            self._let_in()
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        waiting = self._wait(size, lambda: loop.call_soon_threadsafe(_end, turn))
         try:
-            await waiting.turn
+            await turn
         except asyncio.CancelledError:
             with self._lock:
                 if waiting in self._waiting:
@@ -50,6 +52,18 @@ class DecodingRoom:
                 self._let_in()
             raise
 
+    @contextmanager
+    def room_for(self, size: int) -> Iterator[None]:
+        """Take room, when it is there, and give it back at the end. Blocking: for threads that decode."""
+        if not self.try_take(size):
+            turn = threading.Event()
+            self._wait(size, turn.set)
+            turn.wait()
+        try:
+            yield
+        finally:
+            self.give_back(size)
+
     def give_back(self, size: int) -> None:
         """Give back what was taken, and let in who waits."""
         if size <= UNCOUNTED_BYTES:
@@ -58,6 +72,13 @@ class DecodingRoom:
             self._taken -= size
             self._let_in()
 
+    def _wait(self, size: int, come_in: Callable[[], object]) -> _Waiting:
+        waiting = _Waiting(size, come_in)
+        with self._lock:
+            self._waiting.append(waiting)
+            self._let_in()
+        return waiting
+
     def _fits(self, size: int) -> bool:
         return not self._taken or self._taken + size <= self._max_bytes
 
@@ -65,18 +86,17 @@ class DecodingRoom:
         while self._waiting and self._fits(self._waiting[0].size):
             first = self._waiting.popleft()
             self._taken += first.size
-            first.loop.call_soon_threadsafe(first.come_in)
+            first.come_in()
 
 
+@dataclass(frozen=True, eq=False)
 class _Waiting:
-    """One who waits for ``size`` bytes on the running event loop, until its ``turn``."""
+    """One who waits for ``size`` bytes; ``come_in`` tells that one, from any thread, that they are taken."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.loop = asyncio.get_running_loop()
-        self.turn: asyncio.Future[None] = self.loop.create_future()
+    size: int
+    come_in: Callable[[], object]
 
-    def come_in(self) -> None:
-        """Let it go on, unless it has given up."""
-        if not self.turn.done():
-            self.turn.set_result(None)
+
+def _end(turn: asyncio.Future[None]) -> None:
+    if not turn.done():  # else its owner has given up
+        turn.set_result(None)

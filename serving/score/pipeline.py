@@ -26,7 +26,8 @@ from serving.graphs.graph import Graph, GraphError
 from serving.graphs.inference import chunk_size, work
 from serving.graphs.providers import CPU, available_cores
 from serving.images.fitting import Fitted
-from serving.requests.image_of_upload import fit_upload
+from serving.requests.decoding_room import DecodingRoom
+from serving.requests.image_of_upload import fit_opened, open_upload
 from serving.requests.uploads import Upload
 from serving.settings import Settings
 
@@ -76,6 +77,8 @@ class Scorer:
         self.settings = settings
         self.runs = runs
         self.batch = max(_files_of_a_batch(graph) for graph in graphs)
+        # What a server's worker may take, for each core: large images are decoded side by side where there are many.
+        self._decoding = DecodingRoom(settings.max_decoding_bytes * available_cores())
 
     @classmethod
     def load(cls, settings: Settings, names: Sequence[str] = ()) -> Scorer:
@@ -125,11 +128,17 @@ class Scorer:
                 data = stream.read()
         except OSError as error:
             return ReadFile(path, stamp, None, f"cannot be read: {error.strerror or error}")
-        fittings = (graph.manifest.fitting for graph in self.graphs)
-        fitted = fit_upload(Upload(data, path.name), 0, fittings, self.settings.max_image_pixels)
+        fitted = self._fitted(Upload(data, path.name))
         if isinstance(fitted, ApiError):
             return ReadFile(path, stamp, None, fitted.message)
         return ReadFile(path, stamp, fitted, None)
+
+    def _fitted(self, upload: Upload) -> Fitted | ApiError:
+        opened = open_upload(upload, 0, self.settings.max_image_pixels)
+        if isinstance(opened, ApiError):
+            return opened
+        with self._decoding.room_for(opened.decoding_bytes):
+            return fit_opened(opened, upload, 0, [graph.manifest.fitting for graph in self.graphs])
 
 
 def current_stamp(path: Path) -> Stamp | None:

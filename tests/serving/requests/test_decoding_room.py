@@ -71,3 +71,24 @@ def test_who_gives_up_takes_nothing(granted: bool) -> None:
         assert room.try_take(10 * MEGABYTES)
 
     asyncio.run(run())
+
+
+def test_a_thread_waits_in_turn_and_gives_back_what_it_took() -> None:
+    room, entered, leave = DecodingRoom(10 * MEGABYTES), threading.Event(), threading.Event()
+
+    def decode() -> None:
+        with room.room_for(8 * MEGABYTES):
+            entered.set()
+            leave.wait(30)
+
+    with room.room_for(8 * MEGABYTES):
+        thread = threading.Thread(target=decode)
+        thread.start()
+        assert not entered.wait(0.05)
+    assert entered.wait(30)
+    assert not room.try_take(8 * MEGABYTES)
+    leave.set()
+    thread.join()
+    with pytest.raises(MemoryError), room.room_for(8 * MEGABYTES):
+        raise MemoryError
+    assert room.try_take(10 * MEGABYTES)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from PIL import Image
 
 from serving.graphs.graph import Graph, GraphError, load_graph
 from serving.graphs.manifest import INPUT_NAME
+from serving.score import pipeline
 from serving.score.pipeline import (
     FILES_PER_BATCH,
     IMAGES_OF_A_RUN,
@@ -91,6 +93,36 @@ def test_stamps_are_those_of_the_files(tmp_path: Path, scorer: Scorer) -> None:
     (batch,) = scorer.score([path, tmp_path / "nowhere"])
     assert [file.stamp for file in batch.files] == [(path.stat().st_size, path.stat().st_mtime_ns), None]
     assert [current_stamp(file.path) for file in batch.files] == [file.stamp for file in batch.files]
+
+
+def test_large_images_are_decoded_so_many_at_a_time_that_memory_holds_them(
+    tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_work: list[int] = []
+    together: list[int] = []
+    fit = pipeline.fit_opened
+
+    def fit_slowly(*given: Any) -> Any:
+        at_work.append(0)
+        together.append(len(at_work))
+        time.sleep(0.02)
+        fitted = fit(*given)
+        at_work.pop()
+        return fitted
+
+    monkeypatch.setattr(pipeline, "fit_opened", fit_slowly)
+    side_by_side = {}
+    for room in (1, 10**9):
+        scorer = Scorer.load(
+            settings.model_copy(update={"max_decoding_bytes": room, "max_image_pixels": 2_000_000}), ["views"]
+        )
+        large = save(tmp_path / "large.png", 9, size=1100)  # takes more than DecodingRoom leaves uncounted
+        files = [file for batch in scorer.score([large] * 3 * scorer.batch) for file in batch.files]
+        assert [file.error for file in files] == [None] * 3 * scorer.batch
+        side_by_side[room] = max(together)
+        together.clear()
+    assert side_by_side[1] == 1
+    assert side_by_side[10**9] > 1
 
 
 def test_only_so_many_files_are_taken_ahead_of_those_that_are_done(tmp_path: Path, scorer: Scorer) -> None:
