@@ -57,7 +57,11 @@ class Settings(BaseModel):
     ] = None
     threads: Annotated[
         int | None,
-        Field(ge=1, le=1024, description="Threads of one run of a model. Not set: 1, and on a CPU all cores for a run that is alone."),
+        Field(
+            ge=1,
+            le=1024,
+            description="Threads of one run of a model. Not set: 1, and on a CPU all cores for a run that is alone.",
+        ),
     ] = None
     runs: Annotated[
         int | None,
@@ -88,8 +92,8 @@ class Settings(BaseModel):
         int,
         Field(
             ge=1,
-            description="Bytes of memory that the images which a worker decodes at a time may take (`quarterturn score`: for "
-            "each core), judged from their headers; the next ones wait, and a larger one is decoded alone.",
+            description="Bytes of memory that the images which a worker decodes at a time may take (`quarterturn "
+            "score`: for each core), judged from their headers; the next ones wait, and a larger one is decoded alone.",
         ),
     ] = 128 * 1024 * 1024
     max_request_bytes: Annotated[int, Field(ge=1, description="Bytes of a whole request.")] = 64 * 1024 * 1024
