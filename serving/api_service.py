@@ -16,7 +16,7 @@ from serving.layers.request_log import RequestLog
 from serving.layers.shortcut import Shortcut
 from serving.layers.unread_bodies import UnreadBodies
 from serving.logs import set_up_logs
-from serving.openapi import parts
+from serving.openapi import document
 from serving.processes.server_folder import server_folder
 from serving.settings import Settings
 
@@ -56,9 +56,9 @@ class ApiService(bentoml.Service[Any]):  # type: ignore[misc]
         spec: Any = super().openapi_spec
         result: OpenAPISpecification = attrs.evolve(
             spec,
-            openapi=parts.VERSION,
-            info=attrs.evolve(spec.info, description=parts.DESCRIPTION, contact=None),
-            components=parts.components(),
-            paths={path: PathItem(**operations) for path, operations in parts.paths(self.name).items()},
+            openapi=document.VERSION,
+            info=attrs.evolve(spec.info, description=document.DESCRIPTION, contact=None),
+            components=document.components(),
+            paths={path: PathItem(**operations) for path, operations in document.paths(self.name).items()},
         )
         return result

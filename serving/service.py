@@ -27,7 +27,7 @@ from serving.graphs.live_models import LiveModels
 from serving.images.image_file import ignore_metadata_warnings
 from serving.logs import set_up_logs
 from serving.metrics import without_models_gone
-from serving.openapi.document import AnomalyAnswer, AnomalyForm, ClassifyAnswer, ClassifyForm
+from serving.openapi.forms_and_answers import AnomalyAnswer, AnomalyForm, ClassifyAnswer, ClassifyForm
 from serving.processes.hangups import POSSIBLE, hold_hangups, release_hangups
 from serving.processes.model_check import ModelCheckError, check_at_start
 from serving.processes.server_folder import server_folder

@@ -60,7 +60,8 @@ class Settings(BaseModel):
         Field(
             ge=1,
             le=1024,
-            description="Threads of one run of a model. Not set: 1, and on a CPU all cores for a run that is alone.",
+            description="Threads of one run of a model. Not set: 1; on a CPU, up to as many as there are runs for "
+            "one that a server has alone.",
         ),
     ] = None
     runs: Annotated[

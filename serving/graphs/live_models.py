@@ -25,9 +25,10 @@ from serving.settings import Settings
 
 RELOAD_FAILURES = (CollectionError, GraphError, ProviderError, LockError, OSError)
 
-# Pixels of an image's views from which on a run that is alone has several threads, and from which on that is worth more
-# than a lighter run beside it: of 4 views of 32 x 32, and between 4 and 36 (docs/performance.md).
-WIDE_WORK = 4 * 32 * 32
+# A run that is alone has a thread for so many pixels of an image's views, so two for 4 views of 32 x 32.
+WORK_A_THREAD = 2 * 32 * 32
+# A graph of so many pixels an image is large: it has its threads although a lighter run is beside it. Between 4 and 36
+# views of 32 x 32; docs/performance.md has what both are good for.
 LARGE_WORK = 16 * 32 * 32
 
 logger = logging.getLogger(__name__)
@@ -112,19 +113,22 @@ class LiveModels:
     def _shared_runs(self, graph: Graph) -> SharedRuns:
         wait = self._settings.batch_wait_ms / 1000 if graph.provider == CUDA else 0.0
         batch = metrics().batch_images.labels(graph.name).observe
-        is_large = self._has_wide_runs(graph) and work(graph) >= LARGE_WORK
+        is_large = self._wide_threads(graph) > 1 and work(graph) >= LARGE_WORK
         return SharedRuns(graph, self._slots, is_large=is_large, wait=wait, batch=batch)
 
-    def _has_wide_runs(self, graph: Graph) -> bool:
-        """Whether a single image is work for more than one of this worker's cores."""
-        return graph.provider != CUDA and not self._threads_are_set and self._cores > 1 and work(graph) >= WIDE_WORK
+    def _wide_threads(self, graph: Graph) -> int:
+        """Return how many of this worker's cores an image has when its run is alone."""
+        if graph.provider == CUDA or self._threads_are_set:
+            return 1
+        return max(1, min(self._cores, work(graph) // WORK_A_THREAD))
 
     def _widen(self, loaded: LoadedModels) -> None:
         for runs in loaded.runs.values():
-            if runs.wide is not None or not self._has_wide_runs(runs.graph):
+            threads = self._wide_threads(runs.graph)
+            if runs.wide is not None or threads == 1:
                 continue
             try:
-                wide = load_graph(self._settings.models / runs.graph.name / GRAPH_FILE, "cpu", self._cores)
+                wide = load_graph(self._settings.models / runs.graph.name / GRAPH_FILE, "cpu", threads)
                 wide.warm(batch_sizes(wide))
             except RELOAD_FAILURES as error:
                 logger.warning("runs of %s go on with one thread each: %s", runs.graph.name, error)

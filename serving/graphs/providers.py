@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-from functools import cache
+import threading
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 _LOG_ERRORS_ONLY = 3
 
 _log = logging.getLogger(__name__)
+_saying, _said = threading.Lock(), set[str]()
 
 
 class ProviderError(RuntimeError):
@@ -58,10 +59,12 @@ def open_session(model: bytes, choice: ProviderChoice, threads: int | None = Non
     return onnxruntime.InferenceSession(model, options, providers=[CPU])
 
 
-@cache
 def _say_why_not_on_a_gpu(obstacle: str) -> None:
-    """Log it, once a process and not once a graph."""
-    _log.info("running on the CPU: %s", obstacle)
+    """Log it, once a process and not once a graph: graphs are loaded side by side."""
+    with _saying:
+        if obstacle not in _said:
+            _said.add(obstacle)
+            _log.info("running on the CPU: %s", obstacle)
 
 
 def available_cores() -> int:

@@ -44,8 +44,8 @@ class RunSlots:
     def __init__(self, slots: int) -> None:
         self._changed = threading.Condition()
         self._graphs: deque[SharedRuns] = deque()  # those with something to run, in turn
-        self._runs = 0  # that are on, and so many of them of large graphs
-        self._large_runs = 0
+        self._runs = 0  # under way
+        self._large_runs = 0  # of these, runs of large graphs
         self._ended: list[_Ended] = []  # not delivered yet
         self._is_open = True
         self._threads = [threading.Thread(target=self._work, name=f"run-{n}", daemon=True) for n in range(slots)]
@@ -136,7 +136,7 @@ class RunSlots:
 class SharedRuns:
     """The runs of one graph. ``run`` is for the event loop; it holds no more images than the requests that call it.
 
-    ``wide``, once it is set: the same graph with a thread for each core, for a run that is alone. ``is_large``: one
+    ``wide``, once it is set: the same graph with more threads, for a run that is alone. ``is_large``: one
     image is work for all the cores, and light runs do not count beside it. ``wait`` is how many seconds a batch that is
     not full waits for more at most, counted from its first image; ``batch`` is told the size of each run. ``waiting``:
     images in the queue; ``run_seconds``: how long the last run took.
@@ -224,13 +224,13 @@ class SharedRuns:
             if self._batch:
                 self._batch(len(images))
             together = ((self.wide if is_alone else None) or self.graph).run(np.stack(images))
+            if len(parts) == 1:
+                return [together]
+            ends = np.cumsum([len(part.images) for part in parts])[:-1]
+            split = {name: np.split(values, ends) for name, values in together.items()}
+            return [{name: pieces[place] for name, pieces in split.items()} for place in range(len(parts))]
         except Exception as error:
             return [error] if len(parts) == 1 else [self.outcomes([part])[0] for part in parts]
-        if len(parts) == 1:
-            return [together]
-        ends = np.cumsum([len(part.images) for part in parts])[:-1]
-        split = {name: np.split(values, ends) for name, values in together.items()}
-        return [{name: pieces[place] for name, pieces in split.items()} for place in range(len(parts))]
 
 
 @dataclass(eq=False)

@@ -1,4 +1,4 @@
-"""Images: from the bytes of a file to the array a graph takes. The one definition of fitting, fixed in the design.
+"""Image file: from its bytes to the array a graph takes. The one definition of fitting, fixed in the design.
 
 Training folders, calibration and serving all come through here, so that a model never meets an image prepared otherwise
 than those it learnt from. Nothing but ImageError is raised for what a file holds.

@@ -1,1 +1,1 @@
-"""Layers: what lies round the endpoints in a worker, ASGI layer by ASGI layer, and their order round BentoML's app."""
+"""Layers: what lies round the endpoints in a worker, as ASGI apps; ``serving.api_service`` has their order."""

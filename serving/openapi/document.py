@@ -1,218 +1,172 @@
-"""Document: what the API takes and gives, as the models from which BentoML makes its OpenAPI document, page and client.
-
-The service reads requests and writes answers itself (uploads, requests, answers); these models describe them, and a
-test holds real answers against them.
-"""
+"""Document: the operations, answers, refusals, headers and keys of the API, as parts of an OpenAPI 3.1 document."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import bentoml
-from pydantic import BaseModel, Field
-from starlette.requests import Request
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
-from serving.graphs.manifest import Kind, Precision, ScoreFormula, TrainingData, ViewGridSpec
-from serving.images.fitting import Fitting
+from serving.openapi.examples import CLASSIFIED, MODELS, SCORED
+from serving.openapi.forms_and_answers import (
+    AnomalyAnswer,
+    AnomalyForm,
+    ClassifyAnswer,
+    ClassifyForm,
+    ErrorAnswer,
+    ModelsAnswer,
+)
+from serving.openapi.refusals import REFUSALS
 
-_IMAGES = "PNG, JPEG, WebP, BMP, GIF or TIFF files, judged by their content."
-_TOP_K = "Labels an image, likeliest first; cut to the number of classes."
-_RESULTS = "One result an image; with on_error=report, a bad image's is its error."
-_ON_ERROR = "fail: the first bad image refuses the request. report: it gets an error as its result, the others theirs."
+VERSION = "3.1.0"
+DESCRIPTION = """What is in an image, and is it like anything the models were trained on?
+
+Every refusal has the form `{"error": {"code", "message", "image"?, "filename"?}}`. A higher score is more anomalous; a
+p-value says what share of unseen normal images scores at least as high.
+"""
+_IMAGE_TYPES = "image/png, image/jpeg, image/webp, image/bmp, image/gif, image/tiff"
+_HEADERS = {
+    "X-Request-ID": (
+        "The request's number in the server's log: the client's own, where it sent a plain word.",
+        "string",
+    ),
+    "Retry-After": ("Seconds after which to try again.", "integer"),
+    "Allow": ("The methods that the path takes.", "string"),
+    "WWW-Authenticate": ("How to bring the key.", "string"),
+}
+# Headers of a status beside X-Request-ID.
+_HEADERS_OF = {401: ("WWW-Authenticate",), 405: ("Allow",)}
+_ANSWERS: tuple[type[BaseModel], ...] = (ClassifyAnswer, AnomalyAnswer, ModelsAnswer, ErrorAnswer)
+# Answers whose optional fields are left out rather than null.
+_LEAVE_OUT_NULLS = ("AnomalyAnswer", "ErrorDetail", "OneClassScore")
+
+Part = dict[str, Any]
 
 
-class _UnreadForm(bentoml.IODescriptor):  # type: ignore[misc]
-    """A multipart form that BentoML leaves unread: the API method gets the request itself as ``images``."""
-
-    @classmethod
-    async def from_http_request(cls, request: Request, serde: Any) -> bentoml.IODescriptor:
-        """Return a model that was not validated, with the unread request in place of the images."""
-        return cls.model_construct(images=request)
-
-
-class ClassifyForm(_UnreadForm):
-    """The form of /classify."""
-
-    images: list[Path] = Field(description=_IMAGES, min_length=1)
-    model: str | None = Field(
-        None, description="A classifier; by default the server's own.", examples=["cifar10-rotations"]
+def components() -> Part:
+    """Return what the operations refer to: schemas, headers, the answers of refusals, and the ways to bring a key."""
+    _, schemas = models_json_schema(
+        [(answer, "serialization") for answer in _ANSWERS], ref_template="#/components/schemas/{model}"
     )
-    top_k: int = Field(5, ge=1, lt=1_000_000_000, description=_TOP_K, examples=[3])
-    on_error: Literal["fail", "report"] = Field("fail", description=_ON_ERROR)
+    return {
+        "schemas": {
+            name: _without_nulls(schema) if name in _LEAVE_OUT_NULLS else schema
+            for name, schema in schemas["$defs"].items()
+        },
+        "headers": {
+            name: {"description": description, "schema": {"type": kind}}
+            for name, (description, kind) in _HEADERS.items()
+        },
+        "responses": {str(status): _refusal(status) for status in sorted({refusal.status for refusal in REFUSALS})},
+        "securitySchemes": {
+            "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            "bearer": {"type": "http", "scheme": "bearer"},
+        },
+    }
 
 
-class AnomalyForm(_UnreadForm):
-    """The form of /anomaly_score."""
-
-    images: list[Path] = Field(description=_IMAGES, min_length=1)
-    model: list[str] | None = Field(
-        None,
-        description="Models to run, the field repeated; by default the classifier and what the server adds to it.",
-        examples=[["cifar10-rotations", "cifar10-transformations"]],
+def paths(service: str) -> dict[str, Part]:
+    """Return the operations by path, each as ``{"get" or "post": operation}``; ``service`` begins their ids."""
+    classify = _post(
+        f"{service}__classify",
+        "The likeliest classes of each image, and their probabilities.",
+        ClassifyForm,
+        _json("The classes of each image, in order.", ClassifyAnswer, CLASSIFIED),
     )
-    alpha: float | None = Field(
-        None,
-        gt=0,
-        lt=1,
-        description="False-alarm rate of the whole answer; by default the server's own, 0.05 where it has none.",
-        examples=[0.01],
+    score = _post(
+        f"{service}__anomaly_score",
+        "How unlike the training data each image is: scores, p-values and a verdict at a false-alarm rate.",
+        AnomalyForm,
+        _json("The scores of each image, in order.", AnomalyAnswer, SCORED),
     )
-    views: bool = Field(False, description="Add the probability of each view's true transformation.")
-    top_k: int = Field(
-        5,
-        ge=1,
-        lt=1_000_000_000,
-        description="Without effect here; taken so that one form serves both endpoints.",
-    )
-    on_error: Literal["fail", "report"] = Field("fail", description=_ON_ERROR)
+    models = {
+        "operationId": f"{service}__models",
+        "summary": "The models that are loaded, which of them run by default, and what each manifest says.",
+        "tags": ["Service APIs"],
+        "security": _security(),
+        "responses": {"200": _json("The models.", ModelsAnswer, MODELS), **_refusals(401, 405, 500)},
+    }
+    return {
+        "/classify": {"post": classify},
+        "/anomaly_score": {"post": score},
+        "/models": {"get": models},
+        "/livez": {"get": _check("Is the server alive?")},
+        "/readyz": {"get": _check("Is it ready for requests?", 503)},
+        "/healthz": {"get": _check("As /livez.")},
+        "/metrics": {"get": _check("Figures for Prometheus, as text.", 401, key=True)},
+    }
 
 
-class ErrorDetail(BaseModel):
-    """What went wrong: a code for programs, a message for people, and which image, where one is at fault."""
-
-    code: str
-    message: str
-    image: int | None = Field(None, description="Zero-based index of the image at fault.")
-    filename: str | None = None
-
-
-class ErrorAnswer(BaseModel):
-    """Every refusal."""
-
-    error: ErrorDetail
+def _post(name: str, summary: str, form: type[BaseModel], answer: Part) -> Part:
+    media = {"schema": form_schema(form), "encoding": {"images": {"contentType": _IMAGE_TYPES}}}
+    return {
+        "operationId": name,
+        "summary": summary,
+        "tags": ["Service APIs"],
+        "security": _security(),
+        "requestBody": {"required": True, "content": {"multipart/form-data": media}},
+        "responses": {"200": answer, **_refusals(*sorted({refusal.status for refusal in REFUSALS}))},
+    }
 
 
-class ModelName(BaseModel):
-    """A model and the sha256 of its file."""
-
-    name: str
-    digest: str
-
-
-class LabelProbability(BaseModel):
-    """A class, its place among the model's classes, and its probability."""
-
-    label: str
-    index: int
-    probability: float | None
+def _check(summary: str, *refused: int, key: bool = False) -> Part:
+    operation: Part = {"summary": summary, "tags": ["Infrastructure"]}
+    operation["responses"] = {
+        "200": {"description": "Yes." if summary.endswith("?") else "As said.", "headers": _headers("X-Request-ID")},
+        **_refusals(*refused, 405),
+    }
+    return operation | {"security": _security()} if key else operation
 
 
-class ClassifyResult(LabelProbability):
-    """One image: the likeliest class, and the likeliest few in descending order."""
-
-    top: list[LabelProbability]
-
-
-class ClassifyAnswer(bentoml.IODescriptor):  # type: ignore[misc]
-    """The answer of /classify, results in the order of the images."""
-
-    model: ModelName
-    results: list[ClassifyResult | ErrorAnswer] = Field(description=_RESULTS)
+def form_schema(form: type[BaseModel]) -> Part:
+    """Return the schema of a multipart form: files are binary text, and what may be left out has no null."""
+    properties = _without_nulls(form.model_json_schema()["properties"])
+    properties["images"]["items"] = {"type": "string", "format": "binary"}
+    return {"type": "object", "properties": properties, "required": ["images"], "additionalProperties": False}
 
 
-class ClassifierScore(BaseModel):
-    """The classifier's score of an image: higher is more anomalous, and a lower p-value is."""
-
-    model: str
-    digest: str
-    score: float | None
-    formula: Literal["kl_rotation", "kl", "msp"]
-    kl_uniform: float | None
-    rotation_loss: float | None
-    p_value: float
-    calibration_n: int
-    is_anomaly: bool
+def _json(description: str, answer: type[BaseModel], example: object) -> Part:
+    media = {"schema": {"$ref": f"#/components/schemas/{answer.__name__}"}, "example": example}
+    return {
+        "description": description,
+        "headers": _headers("X-Request-ID"),
+        "content": {"application/json": media},
+    }
 
 
-class Views(BaseModel):
-    """Probability of each head's true transformation for each view; nested lists by the axes, then the heads."""
-
-    axes: list[str]
-    rotations: list[int]
-    vertical: list[int]
-    horizontal: list[int]
-    resizes: list[float]
-    heads: list[str]
-    probabilities: list[Any]
+def _refusals(*statuses: int) -> dict[str, Part]:
+    return {str(status): {"$ref": f"#/components/responses/{status}"} for status in statuses}
 
 
-class OneClassScore(BaseModel):
-    """A one-class model's score of an image: higher is more anomalous, and a lower p-value is."""
-
-    model: str
-    digest: str
-    method: str
-    normal: str
-    score: float | None
-    p_value: float
-    calibration_n: int
-    is_anomaly: bool
-    views: Views | None = None
-
-
-class AnomalyResult(BaseModel):
-    """One image: the verdict of all models that ran, and each one's part; kl_rotation null where no classifier ran."""
-
-    is_anomaly: bool
-    kl_rotation: ClassifierScore | None
-    transformation: list[OneClassScore]
+def _refusal(status: int) -> Part:
+    refusals = [refusal for refusal in REFUSALS if refusal.status == status]
+    examples = {refusal.code: {"summary": refusal.when, "value": refusal.example()} for refusal in refusals}
+    media = {"schema": {"$ref": f"#/components/schemas/{ErrorAnswer.__name__}"}, "examples": examples}
+    # A server that is not ready does not know when it will be: Retry-After comes with "busy" only.
+    headers = _headers("X-Request-ID", *_HEADERS_OF.get(status, ()))
+    if status == 503:
+        headers |= _headers("Retry-After")
+    return {
+        "description": " ".join(f"`{refusal.code}`: {refusal.when}" for refusal in refusals),
+        "headers": headers,
+        "content": {"application/json": media},
+    }
 
 
-class AnomalyAnswer(bentoml.IODescriptor):  # type: ignore[misc]
-    """The answer of /anomaly_score, results in the order of the images."""
-
-    alpha: float
-    results: list[AnomalyResult | ErrorAnswer] = Field(description=_RESULTS)
-    warnings: list[str] | None = Field(None, description="Models that can never raise the alarm at this alpha.")
+def _headers(*names: str) -> dict[str, Part]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-class PublicRecipe(BaseModel):
-    """The recipe a model was trained with."""
-
-    name: str
-    scale: str
+def _security() -> list[Part]:
+    """A server may be without a key; with one, either way to bring it does."""
+    return [{}, {"key": []}, {"bearer": []}]
 
 
-class PublicCalibration(BaseModel):
-    """The scores of ``n`` normal images: their quantiles, evenly spaced from the least to the greatest."""
-
-    n: int
-    data: str
-    split: str
-    digest: str
-    quantiles: list[float] = Field(min_length=101, max_length=101)
-
-
-class PublicManifest(BaseModel):
-    """What a model says about itself: its manifest without settings, libraries and raw calibration scores."""
-
-    digest: str = Field(description="sha256 of the model's file.")
-    name: str
-    kind: Kind
-    method: str
-    score: ScoreFormula
-    classes: list[str]
-    normal: str | None
-    fitting: Fitting
-    view_grid: ViewGridSpec | None
-    recipe: PublicRecipe
-    network: str
-    precision: Precision
-    training_data: TrainingData
-    metrics: dict[str, Any] = Field(description="Figures of the evaluation after training, by name.")
-    calibration: PublicCalibration
-
-
-class DefaultModels(BaseModel):
-    """Names of the models that run where a request names none."""
-
-    classifier: str | None
-    one_class: list[str]
-
-
-class ModelsAnswer(BaseModel):
-    """The answer of /models, by name."""
-
-    default: DefaultModels
-    models: list[PublicManifest]
+def _without_nulls(schema: Part) -> Part:
+    """Say that what is null by default is left out, of an answer or of a form, and is never null."""
+    shown: Part = {name: _without_nulls(value) if isinstance(value, dict) else value for name, value in schema.items()}
+    if "default" in shown and shown["default"] is None:
+        del shown["default"]
+        choices = [choice for choice in shown.pop("anyOf", []) if choice != {"type": "null"}]
+        shown |= choices[0] if len(choices) == 1 else {"anyOf": choices} if choices else {}
+    return shown

@@ -10,7 +10,7 @@ from serving.errors import ApiError
 from serving.images.fitting import Fitted, Fitting
 from serving.images.quick_files import is_quick
 from serving.requests.decoding_room import DecodingRoom
-from serving.requests.heap import trim
+from serving.requests.heap import LARGE_BYTES, trim
 from serving.requests.image_of_upload import fit_opened, fit_upload, open_upload
 from serving.requests.uploads import Upload
 
@@ -19,8 +19,6 @@ from serving.requests.uploads import Upload
 SMALL_FILES = 8
 SMALL_BYTES = 16_384
 SMALL_PIXELS = 64 * 64
-# After an image that took so much, free memory is given back to the system.
-LARGE_BYTES = 32 * 1024 * 1024
 
 
 class Decoder:

@@ -86,7 +86,10 @@ class DecodingRoom:
         while self._waiting and self._fits(self._waiting[0].size):
             first = self._waiting.popleft()
             self._taken += first.size
-            first.come_in()
+            try:
+                first.come_in()
+            except RuntimeError:  # its event loop has ended, and with it the request
+                self._taken -= first.size
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Requests: the fields of ``/classify`` and ``/anomaly_score``, checked and turned into typed values.
+"""Fields: those of the forms of ``/classify`` and ``/anomaly_score``, checked and turned into typed values.
 
 Values are plain text; JSON is understood too, because BentoML's Python client and page send ``"report"`` with its
 quotation marks, a list of models as one JSON array, and ``null`` for a field left alone.

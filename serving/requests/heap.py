@@ -6,6 +6,9 @@ import ctypes
 from collections.abc import Callable
 from functools import cache
 
+# After an image whose decoding took so much, free memory is given back.
+LARGE_BYTES = 32 * 1024 * 1024
+
 
 def trim() -> None:
     """Give free memory back: some milliseconds of work, worth it after tens of megabytes. Only glibc needs it."""

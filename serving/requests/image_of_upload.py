@@ -1,4 +1,4 @@
-"""Fitting: an upload decoded once and brought to the size of every graph, or the error that its client is told."""
+"""Image of an upload: decoded once and brought to the size of every graph, or the error that its client is told."""
 
 from __future__ import annotations
 

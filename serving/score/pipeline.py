@@ -27,6 +27,7 @@ from serving.graphs.inference import chunk_size, work
 from serving.graphs.providers import CPU, available_cores
 from serving.images.fitting import Fitted
 from serving.requests.decoding_room import DecodingRoom
+from serving.requests.heap import LARGE_BYTES, trim
 from serving.requests.image_of_upload import fit_opened, open_upload
 from serving.requests.uploads import Upload
 from serving.settings import Settings
@@ -77,7 +78,7 @@ class Scorer:
         self.settings = settings
         self.runs = runs
         self.batch = max(_files_of_a_batch(graph) for graph in graphs)
-        # What a server's worker may take, for each core: large images are decoded side by side where there are many.
+        # For each core what a server's worker may take, so that on many cores many large images are decoded at a time.
         self._decoding = DecodingRoom(settings.max_decoding_bytes * available_cores())
 
     @classmethod
@@ -137,8 +138,14 @@ class Scorer:
         opened = open_upload(upload, 0, self.settings.max_image_pixels)
         if isinstance(opened, ApiError):
             return opened
-        with self._decoding.room_for(opened.decoding_bytes):
-            return fit_opened(opened, upload, 0, [graph.manifest.fitting for graph in self.graphs])
+        size = opened.decoding_bytes
+        with self._decoding.room_for(size):
+            try:
+                return fit_opened(opened, upload, 0, [graph.manifest.fitting for graph in self.graphs])
+            finally:  # the pixels go before their room does
+                del opened
+                if size >= LARGE_BYTES:
+                    trim()
 
 
 def current_stamp(path: Path) -> Stamp | None:

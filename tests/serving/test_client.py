@@ -18,7 +18,7 @@ from PIL import Image
 
 from serving import client_answers
 from serving.client import Client, RefusedError
-from serving.openapi import document
+from serving.openapi import forms_and_answers
 from tests.graphs import solid, write_graph
 from tests.pictures import encoded
 from tests.serving.local_service import local_service
@@ -170,7 +170,7 @@ def test_a_server_that_is_not_there_is_httpx_s_error() -> None:
     ["ErrorDetail", "ModelName", "LabelProbability", "ClassifierScore", "Views", "OneClassScore"],
 )
 def test_types_are_those_of_the_openapi_document(name: str) -> None:
-    described = getattr(document, name).model_fields
+    described = getattr(forms_and_answers, name).model_fields
     assert getattr(client_answers, name).__annotations__.keys() == described.keys()
 
 

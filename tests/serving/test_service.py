@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from serving.graphs.graph import load_graph
-from serving.openapi.document import AnomalyAnswer, ClassifyAnswer
+from serving.openapi.forms_and_answers import AnomalyAnswer, ClassifyAnswer
 from tests.graphs import solid, write_graph
 from tests.multipart import CONTENT_TYPE, body, part
 from tests.serving.local_service import local_service

@@ -46,38 +46,56 @@ def test_every_batch_size_of_every_graph_has_run(tmp_path: Path, monkeypatch: py
     }
 
 
-def with_wide_runs(models: Path, monkeypatch: pytest.MonkeyPatch) -> LiveModels:
-    """A server of two cores for which a graph of a single view is worth both."""
-    monkeypatch.setattr(live_models, "WIDE_WORK", 1)
-    write_graph(models, "colours")
-    return LiveModels(Settings(models=models, device="cpu", runs=2))
+def two_cores(models: Path, **settings: object) -> LiveModels:
+    """A server of two cores with a graph of one view an image, one of four and one of 36."""
+    write_graph(models, "one", formula="msp")
+    write_graph(models, "four", formula="kl_rotation")
+    write_graph(models, "all", formula="transformation")
+    given = {"models": models, "device": "cpu", "runs": 2, "default_classifier": "four", **settings}
+    return LiveModels(Settings(**given))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("is_large", [False, True])
-def test_runs_that_are_alone_get_all_cores_once_the_server_answers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_large: bool
-) -> None:
-    if is_large:
-        monkeypatch.setattr(live_models, "LARGE_WORK", 1)
-    live = with_wide_runs(tmp_path, monkeypatch)
-    runs = live.current.runs["colours"]
-    assert runs.is_large == is_large
-    assert runs.wide is None
+def threads_of_wide_runs(live: LiveModels) -> dict[str, int | None]:
+    return {
+        name: runs.wide and runs.wide.session.get_session_options().intra_op_num_threads
+        for name, runs in live.current.runs.items()
+    }
+
+
+def test_runs_that_are_alone_get_more_threads_once_the_server_answers(tmp_path: Path) -> None:
+    live = two_cores(tmp_path)
+    assert threads_of_wide_runs(live) == {"one": None, "four": None, "all": None}
     live.widen()
-    assert runs.wide is not None
-    assert runs.wide.session.get_session_options().intra_op_num_threads == 2
-    write_graph(tmp_path, "views", formula="transformation")
+    assert threads_of_wide_runs(live) == {"one": None, "four": 2, "all": 2}
+    assert [name for name, runs in live.current.runs.items() if runs.is_large] == ["all"]
+    before = live.current.runs["four"]
+    write_graph(tmp_path, "new", formula="transformation", in_class="cat")
     assert asyncio.run(live.reload())
-    assert live.current.runs["views"].wide is not None
-    assert live.current.runs["colours"] is runs
+    assert threads_of_wide_runs(live)["new"] == 2
+    assert live.current.runs["four"] is before
+    live.close()
+
+
+def test_no_run_has_more_threads_than_it_has_work_for(tmp_path: Path) -> None:
+    live = two_cores(tmp_path, runs=32)
+    live.widen()
+    assert threads_of_wide_runs(live) == {"one": None, "four": 2, "all": 18}
+    live.close()
+
+
+@pytest.mark.parametrize("settings", [{"threads": 1}, {"threads": 2}, {"runs": 1}])
+def test_settings_that_leave_nothing_to_widen(tmp_path: Path, settings: dict[str, int]) -> None:
+    live = two_cores(tmp_path, **settings)
+    live.widen()
+    assert threads_of_wide_runs(live) == {"one": None, "four": None, "all": None}
+    assert not [name for name, runs in live.current.runs.items() if runs.is_large]
     live.close()
 
 
 @pytest.mark.parametrize("content", [b"junk", build_graph("colours", classes=["x", "y", "z"]).SerializeToString()])
-def test_a_file_replaced_since_is_not_the_wide_graph(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
-) -> None:
-    live = with_wide_runs(tmp_path, monkeypatch)
+def test_a_file_replaced_since_is_not_the_wide_graph(tmp_path: Path, content: bytes) -> None:
+    write_graph(tmp_path, "colours")
+    live = LiveModels(Settings(models=tmp_path, device="cpu", runs=2))
     replace(tmp_path, "colours", content)
     live.widen()
     runs = live.current.runs["colours"]

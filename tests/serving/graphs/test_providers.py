@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import onnxruntime
 import pytest
@@ -33,14 +34,18 @@ def test_threads_are_the_cores_where_none_are_set(model: bytes) -> None:
 
 
 def test_auto_without_a_gpu_is_the_cpu_and_says_why_once(
-    model: bytes, has_gpu: bool, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    model: bytes,
+    has_gpu: bool,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if has_gpu:
         pytest.skip("there is a GPU")
-    providers._say_why_not_on_a_gpu.cache_clear()
-    with caplog.at_level(logging.INFO, logger="serving.graphs.providers"):
-        sessions = [open_session(model, "auto", threads=1) for _ in range(2)]
-    assert [session.get_providers() for session in sessions] == [[CPU], [CPU]]
+    monkeypatch.setattr(providers, "_said", set())
+    with caplog.at_level(logging.INFO, logger="serving.graphs.providers"), ThreadPoolExecutor(8) as threads:
+        sessions = list(threads.map(lambda _: open_session(model, "auto", threads=1), range(8)))
+    assert [session.get_providers() for session in sessions] == [[CPU]] * 8
     [message] = caplog.messages
     assert message.startswith("running on the CPU: ")
     assert capfd.readouterr().err == ""

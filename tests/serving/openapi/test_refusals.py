@@ -11,7 +11,7 @@ from typing import get_args
 
 from serving import errors
 from serving.images.image_file import ImageError, ImageErrorCode
-from serving.openapi import parts
+from serving.openapi import document
 from serving.openapi.refusals import REFUSALS
 
 ROOT = Path(__file__).parents[3]
@@ -75,7 +75,7 @@ def test_the_scan_sees_the_classes_of_errors() -> None:
 
 
 def test_the_document_holds_every_refusal_with_an_example_and_none_else() -> None:
-    responses = parts.components()["responses"]
+    responses = document.components()["responses"]
     shown = {
         (int(status), code)
         for status, response in responses.items()
@@ -87,7 +87,7 @@ def test_the_document_holds_every_refusal_with_an_example_and_none_else() -> Non
             assert example["value"]["error"]["code"] == code
             assert code in response["description"]
     for path in ("/classify", "/anomaly_score"):
-        assert parts.paths("quarterturn")[path]["post"]["responses"].keys() == {"200", *responses}
+        assert document.paths("quarterturn")[path]["post"]["responses"].keys() == {"200", *responses}
 
 
 def test_the_docs_hold_every_refusal_and_none_else() -> None:

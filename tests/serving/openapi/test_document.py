@@ -14,8 +14,8 @@ import jsonschema
 import pytest
 from pydantic import BaseModel
 
-from serving.openapi.document import AnomalyAnswer, ClassifyAnswer, ErrorAnswer, ModelsAnswer
 from serving.openapi.examples import CLASSIFIED, MODELS, SCORED
+from serving.openapi.forms_and_answers import AnomalyAnswer, ClassifyAnswer, ErrorAnswer, ModelsAnswer
 from serving.openapi.refusals import REFUSALS
 from tests.graphs import solid, write_graph
 from tests.serving.local_service import local_service
