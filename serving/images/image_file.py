@@ -137,6 +137,10 @@ class OpenedImage:
         except Exception as error:
             raise self._refusal(error) from error
 
+    def forget(self) -> None:
+        """Let the pixels go; nothing can be asked of it after that."""
+        del self._image
+
     def _decoded(self) -> Picture:
         self._image.load()
         return Picture(self._image, _orientation(self._image))

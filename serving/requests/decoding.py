@@ -10,7 +10,6 @@ from serving.errors import ApiError
 from serving.images.fitting import Fitted, Fitting
 from serving.images.quick_files import is_quick
 from serving.requests.decoding_room import DecodingRoom
-from serving.requests.heap import LARGE_BYTES, trim
 from serving.requests.image_of_upload import fit_opened, fit_upload, open_upload
 from serving.requests.uploads import Upload
 
@@ -66,7 +65,7 @@ class Decoder:
             return outcome
         size = outcome
         await self._room.take(size)
-        fitted = self._threads.submit(self._fit_taken, upload, index, fittings)
+        fitted = self._threads.submit(fit_upload, upload, index, fittings, self._max_pixels)
         # Also where the request is given up before the thread has begun; one that has begun goes on.
         fitted.add_done_callback(lambda _: self._room.give_back(size))
         return await asyncio.wrap_future(fitted)
@@ -82,17 +81,7 @@ class Decoder:
         try:
             return fit_opened(opened, upload, index, fittings)
         finally:
-            del opened
-            if size >= LARGE_BYTES:
-                trim()
             self._room.give_back(size)
-
-    def _fit_taken(self, upload: Upload, index: int, fittings: set[Fitting]) -> Fitted | ApiError:
-        """Decode and fit an upload for which there is room."""
-        try:
-            return fit_upload(upload, index, fittings, self._max_pixels)
-        finally:
-            trim()
 
 
 def _are_small(uploads: Sequence[Upload]) -> bool:

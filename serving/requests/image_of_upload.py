@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from serving.errors import ApiError
 from serving.images.fitting import Fitted, Fitting
 from serving.images.image_file import ImageError, OpenedImage
+from serving.requests.heap import LARGE_BYTES, trim
 from serving.requests.uploads import Upload
 
 
@@ -31,11 +32,18 @@ def open_upload(upload: Upload, index: int, max_pixels: int) -> OpenedImage | Ap
 
 
 def fit_opened(opened: OpenedImage, upload: Upload, index: int, fittings: Iterable[Fitting]) -> Fitted | ApiError:
-    """Decode and fit an upload of which the header is read, or return the error that says what is wrong with it."""
+    """Decode and fit an upload of which the header is read, or return the error that says what is wrong with it.
+
+    Its pixels are gone by the end, and after a large image free memory is given back to the system.
+    """
     try:
         return opened.fit(set(fittings))
     except ImageError as error:
         return _of_image(error, upload, index)
+    finally:
+        opened.forget()
+        if opened.decoding_bytes >= LARGE_BYTES:
+            trim()
 
 
 def _of_image(error: ImageError, upload: Upload, index: int) -> ApiError:

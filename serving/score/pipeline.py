@@ -27,7 +27,6 @@ from serving.graphs.inference import chunk_size, work
 from serving.graphs.providers import CPU, available_cores
 from serving.images.fitting import Fitted
 from serving.requests.decoding_room import DecodingRoom
-from serving.requests.heap import LARGE_BYTES, trim
 from serving.requests.image_of_upload import fit_opened, open_upload
 from serving.requests.uploads import Upload
 from serving.settings import Settings
@@ -138,14 +137,8 @@ class Scorer:
         opened = open_upload(upload, 0, self.settings.max_image_pixels)
         if isinstance(opened, ApiError):
             return opened
-        size = opened.decoding_bytes
-        with self._decoding.room_for(size):
-            try:
-                return fit_opened(opened, upload, 0, [graph.manifest.fitting for graph in self.graphs])
-            finally:  # the pixels go before their room does
-                del opened
-                if size >= LARGE_BYTES:
-                    trim()
+        with self._decoding.room_for(opened.decoding_bytes):
+            return fit_opened(opened, upload, 0, [graph.manifest.fitting for graph in self.graphs])
 
 
 def current_stamp(path: Path) -> Stamp | None:

@@ -5,19 +5,7 @@ from dataclasses import replace
 import pytest
 
 from serving.graphs.alarms import alpha_warnings
-from serving.graphs.graph import Graph, load_graph
-from tests.graphs import write_graph
-
-
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory: pytest.TempPathFactory) -> Graph:
-    return load_graph(write_graph(tmp_path_factory.mktemp("models"), "colours"))
-
-
-@pytest.fixture(scope="module")
-def one_class(tmp_path_factory: pytest.TempPathFactory) -> Graph:
-    folder = tmp_path_factory.mktemp("models")
-    return load_graph(write_graph(folder, "views", formula="transformation", in_class="cat"))
+from serving.graphs.graph import Graph
 
 
 def test_an_alpha_that_can_never_fire_is_warned_of(classifier: Graph, one_class: Graph) -> None:

@@ -20,17 +20,6 @@ from tests.graphs import solid, write_graph
 IMAGES = np.stack([solid(0), solid(120), solid(255)])
 
 
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory: pytest.TempPathFactory) -> Graph:
-    return load_graph(write_graph(tmp_path_factory.mktemp("models"), "colours"))
-
-
-@pytest.fixture(scope="module")
-def one_class(tmp_path_factory: pytest.TempPathFactory) -> Graph:
-    folder = tmp_path_factory.mktemp("models")
-    return load_graph(write_graph(folder, "views", formula="transformation", in_class="cat"))
-
-
 def load(folder: Path, **options: object) -> Graph:
     return load_graph(write_graph(folder, "made", **options))  # type: ignore[arg-type]
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from serving.graphs.graph import Graph, GraphError, load_graph
 from serving.graphs.manifest import INPUT_NAME
-from serving.images.image_file import OpenedImage
+from serving.requests import image_of_upload
 from serving.requests.decoding_room import DecodingRoom
 from serving.score import pipeline
 from serving.score.pipeline import (
@@ -131,23 +131,23 @@ def test_large_images_are_decoded_so_many_at_a_time_that_memory_holds_them(
 def test_the_pixels_of_a_large_image_are_gone_before_its_room_is_given_to_another(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: list[weakref.ref[OpenedImage]] = []
+    pixels: list[weakref.ref[Any]] = []
     gone: list[bool] = []
     trimmed: list[int] = []
     open_upload, give_back = pipeline.open_upload, DecodingRoom.give_back
 
     def open_and_watch(*given: Any) -> Any:
         image = open_upload(*given)
-        opened.append(weakref.ref(image))
+        pixels.append(weakref.ref(image._image))
         return image
 
     def give_back_and_look(room: DecodingRoom, size: int) -> None:
-        gone.append(opened[-1]() is None)
+        gone.append(pixels[-1]() is None)
         give_back(room, size)
 
     monkeypatch.setattr(pipeline, "open_upload", open_and_watch)
     monkeypatch.setattr(DecodingRoom, "give_back", give_back_and_look)
-    monkeypatch.setattr(pipeline, "trim", lambda: trimmed.append(len(gone)))
+    monkeypatch.setattr(image_of_upload, "trim", lambda: trimmed.append(len(gone)))
     limits = {"max_image_pixels": 10_000_000, "max_image_bytes": 1_000_000}
     scorer = Scorer.load(settings.model_copy(update=limits), ["views"])
     files = [save(tmp_path / "small.png", 9, size=1100), save(tmp_path / "large.png", 9, size=3000)]
