@@ -1,7 +1,7 @@
 """Execution providers: where ONNX Runtime runs a graph, chosen at start and logged.
 
 Asked for CUDA where it cannot load, ONNX Runtime silently gives a session on the CPU: what counts is what the session
-says of itself.
+says of itself. Sessions on the CPU draw their working memory from one arena of the process.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ctypes
 import logging
 import os
 import threading
+from functools import cache
 from math import ceil
 from pathlib import Path
 from typing import Any, Literal
@@ -23,9 +24,11 @@ CUDA = "CUDAExecutionProvider"
 # HEURISTIC: the default search tunes anew for every batch size. No TF32: scores agree with those on a CPU.
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 _LOG_ERRORS_ONLY = 3
+_EXTEND_BY_WHAT_IS_ASKED = 1  # and not by the next power of two
 
 _log = logging.getLogger(__name__)
 _saying, _said = threading.Lock(), set[str]()
+_arena = threading.Lock()
 
 
 class ProviderError(RuntimeError):
@@ -39,24 +42,44 @@ def open_session(model: bytes, choice: ProviderChoice, threads: int | None = Non
     ``threads`` within one run, None for all available cores; of several GPUs it is number ``gpu``, counted round. ONNX
     Runtime's own exceptions pass through.
     """
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or available_cores()
-    options.log_severity_level = _LOG_ERRORS_ONLY
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if choice == "cpu":
-        return onnxruntime.InferenceSession(model, options, providers=[CPU])
+        return _open_on_cpu(model, threads)
     gpus, obstacle = _gpus()
     if gpus:
         onnxruntime.preload_dlls()
         cuda = (CUDA, {**_CUDA_OPTIONS, "device_id": str(gpu % gpus)})
-        session = onnxruntime.InferenceSession(model, options, providers=[cuda, CPU])
+        session = onnxruntime.InferenceSession(model, _options(threads), providers=[cuda, CPU])
         if CUDA in session.get_providers():
             return session
         obstacle = "ONNX Runtime could not load CUDA or cuDNN (in the checkout: pip install -e '.[gpu]')"
     if choice == "cuda":
         raise ProviderError(f"the device setting is cuda, but {obstacle}")
     _say_why_not_on_a_gpu(obstacle)
+    return _open_on_cpu(model, threads)
+
+
+def _options(threads: int | None) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or available_cores()
+    options.log_severity_level = _LOG_ERRORS_ONLY
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _open_on_cpu(model: bytes, threads: int | None) -> Any:
+    with _arena:
+        _make_shared_arena()
+    options = _options(threads)
+    options.add_session_config_entry("session.use_env_allocators", "1")
     return onnxruntime.InferenceSession(model, options, providers=[CPU])
+
+
+@cache
+def _make_shared_arena() -> None:
+    """Make the arena; each session would keep one of its own, as large as its largest runs."""
+    kind, use = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
+    arena = onnxruntime.OrtArenaCfg({"arena_extend_strategy": _EXTEND_BY_WHAT_IS_ASKED})
+    onnxruntime.create_and_register_allocator(onnxruntime.OrtMemoryInfo("Cpu", kind, 0, use), arena)
 
 
 def _say_why_not_on_a_gpu(obstacle: str) -> None:

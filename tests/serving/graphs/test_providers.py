@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import onnxruntime
 import pytest
@@ -10,6 +13,8 @@ import pytest
 from serving.graphs import providers
 from serving.graphs.providers import CPU, CUDA, ProviderChoice, ProviderError, available_cores, open_session
 from tests.graphs import build_graph
+
+MODELS = Path(__file__).parents[3] / "models"
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +68,34 @@ def test_a_gpu_is_used(model: bytes, has_gpu: bool, choice: ProviderChoice) -> N
     if not has_gpu:
         pytest.skip("there is no GPU")
     assert open_session(model, choice).get_providers()[0] == CUDA
+
+
+WORKING_MEMORY = """
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+from serving.graphs.providers import open_session
+
+
+def resident_after(sessions):
+    for session in sessions * 2:  # the second run takes its memory in one piece
+        session.run(None, {session.get_inputs()[0].name: np.zeros((8, 32, 32, 3), np.uint8)})
+    return psutil.Process().memory_info().rss
+
+
+model = Path(sys.argv[1]).read_bytes()
+sessions = [open_session(model, "cpu", threads=1) for _ in range(5)]
+loaded = psutil.Process().memory_info().rss
+print(resident_after(sessions[:1]) - loaded, resident_after(sessions) - loaded)
+"""
+
+
+def test_sessions_on_the_cpu_share_their_working_memory() -> None:
+    """In a process of its own, whose memory nothing else has used before."""
+    command = [sys.executable, "-c", WORKING_MEMORY, str(MODELS / "cifar10-transformations" / "model.onnx")]
+    one, five = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    assert one > 10e6  # else the comparison says nothing
+    assert five < 1.5 * one
