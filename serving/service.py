@@ -33,6 +33,7 @@ from serving.processes.model_check import ModelCheckError, check_at_start
 from serving.processes.server_folder import server_folder
 from serving.processes.supervisor import supervise
 from serving.requests.endpoints import Endpoints
+from serving.requests.heap import keep_large_blocks_apart
 from serving.settings import Settings, SettingsError
 from serving.stray_output import catch_stray_output
 
@@ -54,6 +55,7 @@ class Quarterturn:
         settings = Settings.from_environment(os.environ)
         set_up_logs(settings.log_format)
         ignore_metadata_warnings()
+        keep_large_blocks_apart()
         if (server := server_folder(os.environ)) is not None:
             # The models as the main process has checked them, against the lock file too.
             settings = settings.model_copy(update={"models": server.models, "lock_file": None})

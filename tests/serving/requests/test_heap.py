@@ -5,8 +5,12 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="other systems give memory back by themselves"
+)
+
 # The last block is kept, so that the heap cannot shrink from its end.
-PROGRAM = """
+TRIM = """
 from serving.requests.heap import trim
 from tests.fuzz import memory
 blocks = [bytes(100_000) for _ in range(1000)]
@@ -18,8 +22,30 @@ trim()
 print(before - memory.resident() - freed)
 """
 
+# The first large block freed is what makes glibc take the next ones from the heap.
+LARGE_BLOCKS = """
+import sys
+from serving.requests.heap import keep_large_blocks_apart
+from tests.fuzz import memory
+if sys.argv[1] == "apart":
+    keep_large_blocks_apart()
+bytearray(b"x") * 20_000_000
+blocks = [bytearray(b"x") * size for _ in range(4) for size in (16_000_000, 100_000)]
+before = memory.resident()
+del blocks[::2]
+print(before - memory.resident())
+"""
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems give memory back by themselves")
+
+def freed(program: str, *arguments: str) -> int:
+    command = [sys.executable, "-c", program, *arguments]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
 def test_free_memory_goes_back_to_the_system() -> None:
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
-    assert int(done.stdout) > 50_000_000
+    assert freed(TRIM) > 50_000_000
+
+
+def test_large_blocks_go_back_one_by_one() -> None:
+    assert freed(LARGE_BLOCKS, "apart") > 60_000_000
+    assert freed(LARGE_BLOCKS, "as they come") < 20_000_000  # else it needs no help of ours
