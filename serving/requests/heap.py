@@ -11,7 +11,10 @@ LARGE_BYTES = 32 * 1024 * 1024
 # A block of this size or more is a mapping of its own. Pillow has an image of some megapixels in blocks of 16 MiB; what
 # comes with every request, an image of a megapixel for one, is below.
 APART_BYTES = 8 * 1024 * 1024
-_M_MMAP_THRESHOLD = -3
+# How much the heap keeps free at its end: twice as much, glibc's own rule. It would be 128 KiB, and every image of a
+# megapixel would ask the system for its pages anew.
+KEPT_BYTES = 2 * APART_BYTES
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 
 
 def keep_large_blocks_apart() -> None:
@@ -21,6 +24,7 @@ def keep_large_blocks_apart() -> None:
     """
     if (set_option := _of_libc("mallopt")) is not None:
         set_option(_M_MMAP_THRESHOLD, APART_BYTES)
+        set_option(_M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def trim() -> None:
