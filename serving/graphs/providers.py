@@ -24,11 +24,11 @@ CUDA = "CUDAExecutionProvider"
 # HEURISTIC: the default search tunes anew for every batch size. No TF32: scores agree with those on a CPU.
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
 _LOG_ERRORS_ONLY = 3
-_EXTEND_BY_WHAT_IS_ASKED = 1  # and not by the next power of two
+_SAME_AS_REQUESTED = 1  # the arena grows by what is asked for, and not by the next power of two
 
 _log = logging.getLogger(__name__)
 _saying, _said = threading.Lock(), set[str]()
-_arena = threading.Lock()
+_making_arena = threading.Lock()
 
 
 class ProviderError(RuntimeError):
@@ -67,7 +67,7 @@ def _options(threads: int | None) -> Any:
 
 
 def _open_on_cpu(model: bytes, threads: int | None) -> Any:
-    with _arena:
+    with _making_arena:  # graphs are loaded side by side
         _make_shared_arena()
     options = _options(threads)
     options.add_session_config_entry("session.use_env_allocators", "1")
@@ -78,7 +78,7 @@ def _open_on_cpu(model: bytes, threads: int | None) -> Any:
 def _make_shared_arena() -> None:
     """Make the arena; each session would keep one of its own, as large as its largest runs."""
     kind, use = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
-    arena = onnxruntime.OrtArenaCfg({"arena_extend_strategy": _EXTEND_BY_WHAT_IS_ASKED})
+    arena = onnxruntime.OrtArenaCfg({"arena_extend_strategy": _SAME_AS_REQUESTED})
     onnxruntime.create_and_register_allocator(onnxruntime.OrtMemoryInfo("Cpu", kind, 0, use), arena)
 
 

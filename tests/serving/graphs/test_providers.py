@@ -2,19 +2,16 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import onnxruntime
 import pytest
 
 from serving.graphs import providers
 from serving.graphs.providers import CPU, CUDA, ProviderChoice, ProviderError, available_cores, open_session
+from serving.settings import Settings
+from tests.fuzz.memory import printed_by
 from tests.graphs import build_graph
-
-MODELS = Path(__file__).parents[3] / "models"
 
 
 @pytest.fixture(scope="module")
@@ -75,27 +72,25 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import psutil
 
 from serving.graphs.providers import open_session
+from tests.fuzz.memory import resident
 
 
 def resident_after(sessions):
     for session in sessions * 2:  # the second run takes its memory in one piece
         session.run(None, {session.get_inputs()[0].name: np.zeros((8, 32, 32, 3), np.uint8)})
-    return psutil.Process().memory_info().rss
+    return resident()
 
 
 model = Path(sys.argv[1]).read_bytes()
 sessions = [open_session(model, "cpu", threads=1) for _ in range(5)]
-loaded = psutil.Process().memory_info().rss
+loaded = resident()
 print(resident_after(sessions[:1]) - loaded, resident_after(sessions) - loaded)
 """
 
 
 def test_sessions_on_the_cpu_share_their_working_memory() -> None:
-    """In a process of its own, whose memory nothing else has used before."""
-    command = [sys.executable, "-c", WORKING_MEMORY, str(MODELS / "cifar10-transformations" / "model.onnx")]
-    one, five = map(int, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+    one, five = printed_by(WORKING_MEMORY, str(Settings().models / "cifar10-transformations" / "model.onnx"))
     assert one > 10e6  # else the comparison says nothing
     assert five < 1.5 * one

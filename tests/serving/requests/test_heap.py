@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-import subprocess
 import sys
 
 import pytest
+
+from tests.fuzz.memory import printed_by
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="other systems give memory back by themselves"
@@ -37,15 +38,12 @@ print(before - memory.resident())
 """
 
 
-def freed(program: str, *arguments: str) -> int:
-    command = [sys.executable, "-c", program, *arguments]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-
-
 def test_free_memory_goes_back_to_the_system() -> None:
-    assert freed(TRIM) > 50_000_000
+    [freed] = printed_by(TRIM)
+    assert freed > 50_000_000
 
 
 def test_large_blocks_go_back_one_by_one() -> None:
-    assert freed(LARGE_BLOCKS, "apart") > 60_000_000
-    assert freed(LARGE_BLOCKS, "as they come") < 20_000_000  # else it needs no help of ours
+    [apart], [as_they_come] = (printed_by(LARGE_BLOCKS, kept) for kept in ("apart", "as they come"))
+    assert apart > 60_000_000
+    assert as_they_come < 20_000_000  # else it needs no help of ours
