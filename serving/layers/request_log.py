@@ -7,10 +7,10 @@ are written during a request carry it too, where the log is JSON.
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 from contextvars import ContextVar
-from uuid import uuid4
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -39,7 +39,7 @@ class RequestLog:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        name = _given_id(scope) or uuid4().hex.encode()
+        name = _given_id(scope) or os.urandom(16).hex().encode()
         token = request_id.set(name.decode())
         status = 500
 

@@ -28,6 +28,7 @@ from serving.requests.decoding import Decoder
 from serving.requests.departures import CLIENT_GONE_STATUS, ClientGoneError, Departures
 from serving.requests.error_answer import error_response
 from serving.requests.fields import ANOMALY_FIELDS, CLASSIFY_FIELDS, OnError, anomaly_request, classify_request
+from serving.requests.json_answer import JsonAnswer
 from serving.requests.room import Body, Room
 from serving.requests.uploads import Form, Upload, UploadLimits, read_form
 from serving.settings import Settings
@@ -90,7 +91,7 @@ class Endpoints:
             async with asyncio.timeout(self._settings.max_request_seconds):
                 form = await self._read(request, body, fields)
                 with self._room.at_work(), self._departures.watched(request):
-                    return JSONResponse(await work(form))
+                    return JsonAnswer(await work(form))
         except ApiError as error:
             return error_response(error)
         except TimeoutError:
