@@ -15,7 +15,7 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
-    "bentoml", "fastapi", "httptools", "litserve", "numpy", "onnxruntime", "onnxruntime-gpu", "pillow", "starlette",
+    "bentoml", "fastapi", "httptools", "litserve", "numpy", "onnxruntime", "onnxruntime-gpu", "orjson", "pillow", "starlette",
     "uvicorn", "uvloop",
 )  # fmt: skip
 _VERSIONS = """

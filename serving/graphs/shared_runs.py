@@ -223,9 +223,7 @@ class SharedRuns:
             images = [image for part in parts for image in part.images]
             if self._batch:
                 self._batch(len(images))
-            together = ((self.wide if is_alone else None) or self.graph).run(
-                images[0][np.newaxis] if len(images) == 1 else np.stack(images)
-            )
+            together = ((self.wide if is_alone else None) or self.graph).run(np.stack(images))
             if len(parts) == 1:
                 return [together]
             ends = np.cumsum([len(part.images) for part in parts])[:-1]

@@ -7,8 +7,8 @@ are written during a request carry it too, where the log is JSON.
 from __future__ import annotations
 
 import logging
-import os
 import re
+import secrets
 import time
 from contextvars import ContextVar
 
@@ -39,7 +39,7 @@ class RequestLog:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        name = _given_id(scope) or os.urandom(16).hex().encode()
+        name = _given_id(scope) or secrets.token_hex(16).encode()
         token = request_id.set(name.decode())
         status = 500
 

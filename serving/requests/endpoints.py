@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from serving.errors import ApiError
 from serving.graphs.alarms import alpha_warnings
@@ -61,7 +61,7 @@ class Endpoints:
         """Answer ``GET /models``: what is loaded, and which of it runs by default."""
         collection = self._models.current.collection
         default = collection.default
-        return JSONResponse(
+        return JsonAnswer(
             {
                 "default": {
                     "classifier": default.classifier.name if default.classifier else None,

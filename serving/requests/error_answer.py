@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from starlette.responses import JSONResponse
-
 from serving.errors import ApiError
+from serving.requests.json_answer import JsonAnswer
 
 
-def error_response(error: ApiError) -> JSONResponse:
+def error_response(error: ApiError) -> JsonAnswer:
     """Return the HTTP answer of an error."""
-    return JSONResponse(error.body(), status_code=error.status, headers=error.headers)
+    return JsonAnswer(error.body(), status_code=error.status, headers=error.headers)

@@ -1,4 +1,4 @@
-"""JSON answer: what a client gets of a result, written by orjson: 0.8 microseconds where json takes 22."""
+"""JSON answer: what the API answers, results and errors, written by orjson: 0.8 microseconds where json takes 22."""
 
 from __future__ import annotations
 
