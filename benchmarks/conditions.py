@@ -15,8 +15,8 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = (
-    "bentoml", "fastapi", "httptools", "litserve", "numpy", "onnxruntime", "onnxruntime-gpu", "orjson", "pillow", "starlette",
-    "uvicorn", "uvloop",
+    "bentoml", "fastapi", "httptools", "litserve", "numpy", "onnxruntime", "onnxruntime-gpu", "orjson", "pillow",
+    "starlette", "uvicorn", "uvloop",
 )  # fmt: skip
 _VERSIONS = """
 import importlib.metadata, json, platform, sys
