@@ -6,10 +6,9 @@ import json
 import multiprocessing
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import httpx
 import numpy as np
@@ -21,6 +20,7 @@ from serving.graphs.graph import load_graph
 from tests.end_to_end.ports import free_port
 from tests.end_to_end.servers import running
 from tests.training.patterns import write_class_folders
+from tests.training.torchlib import build_torchlib_once
 from training.corruptions.generate import generate
 from training.export import export_run
 from training.recipe_files import load_recipe
@@ -34,10 +34,16 @@ from training.training_run import train_recipe
 JOBS = {job.name: job for target in TARGETS.values() for job in plan(target, "smoke", 1)}
 
 
-def in_two_processes(work: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, spawn, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return list(pool.map(work, *arguments))
+def prepare_process() -> None:
+    torch.set_num_threads(1)
+    build_torchlib_once()
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[ProcessPoolExecutor]:
+    """Two, which take one piece of work after the other."""
+    with ProcessPoolExecutor(2, multiprocessing.get_context("spawn"), initializer=prepare_process) as pool:
+        yield pool
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +62,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(processes: ProcessPoolExecutor, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs, count = tmp_path_factory.mktemp("runs"), len(JOBS)
-    ended = in_two_processes(run_job, JOBS.values(), [root] * count, [runs] * count, [None] * count)
-    assert ended == [FINISHED] * count
+    ended = processes.map(run_job, JOBS.values(), [root] * count, [runs] * count, [None] * count)
+    assert list(ended) == [FINISHED] * count
     assert all(is_finished(job, RunFolder(runs / job.name)) for job in JOBS.values())
     return runs
 
@@ -94,13 +100,13 @@ def export_family(run: Path, name: str, models: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def models(runs: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(processes: ProcessPoolExecutor, runs: Path, root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a graph of each family, and the one-class model's run beside the targets'."""
     models = tmp_path_factory.mktemp("models")
     recipe = load_recipe("cifar10-one-class-transformations", "smoke", ["data.in_class=arrow"])
     train_recipe(recipe, root, RunFolder(runs / ONE_CLASS))
     found = {**FAMILIES, ONE_CLASS: ONE_CLASS}
-    in_two_processes(export_family, [runs / run for run in found.values()], found, [models] * len(found))
+    list(processes.map(export_family, [runs / run for run in found.values()], found, [models] * len(found)))
     return models
 
 

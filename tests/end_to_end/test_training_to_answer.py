@@ -1,10 +1,9 @@
-"""The whole path at smoke scale: train, evaluate, export, serve, ask; every step a process of its own."""
+"""The whole path at smoke scale: train, evaluate, export, serve, ask. (test_readme.py has each step as a process.)"""
 
 from __future__ import annotations
 
 import csv
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,18 +16,17 @@ from PIL import Image
 from serving.graphs.graph import load_graph
 from tests.end_to_end.ports import free_port
 from tests.end_to_end.servers import running
+from tests.training.command_line import quarterturn
 from tests.training.patterns import write_class_folders
+from tests.training.torchlib import build_torchlib_once
 
 RUNS = {"classifier": ("own-classifier-32", []), "arrows": ("own-one-class-32", ["--set", "data.in_class=arrow"])}
-
-
-def quarterturn(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "serving.cli", *arguments], capture_output=True, text=True)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with data/, and runs/ and models/ made from it by the commands."""
+    build_torchlib_once()
     folder = tmp_path_factory.mktemp("path")
     data = str(folder / "data")
     write_class_folders(folder / "data" / "photos" / "train", per_class=30)
@@ -42,7 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["export", run, "--name", name, "--models", str(folder / "models"), "--with-network", network],
         ):
             done = quarterturn(*command)
-            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+            assert done.status == 0, f"{command}\n{done.out}\n{done.err}"
     return folder
 
 
@@ -96,7 +94,7 @@ def test_files_say_what_was_done(folder: Path) -> None:
 def test_a_folder_is_scored_without_a_server(folder: Path) -> None:
     images = folder / "data" / "photos" / "test"
     done = quarterturn("score", str(images), "--models", str(folder / "models"), "--out", str(folder / "scores.csv"))
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.err
     with (folder / "scores.csv").open(newline="") as table:
         rows = list(csv.DictReader(table))
     assert len(rows) == len(list(images.rglob("*.png")))

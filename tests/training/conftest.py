@@ -11,6 +11,7 @@ import torch
 
 from tests.training.frost_files import write_photographs
 from tests.training.patterns import write_class_folders
+from tests.training.torchlib import build_torchlib_once
 from training.corruptions.frost_photographs import PACKAGE, frost_photographs
 
 
@@ -21,6 +22,11 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_torchlib() -> None:
+    build_torchlib_once()
 
 
 @pytest.fixture(scope="session")

@@ -277,30 +277,46 @@ def test_large_images_stream_through_a_whole_run(large_data_root: Path, tmp_path
 ALIKE = ("network.dropout=0.0", "optimiser.lr=0.01", "optimiser.epochs=8")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("recipe", "changes", "tolerance"),
-    [
-        ("own-classifier-32", ALIKE, 1e-3),
-        ("cifar10-adversarial-rotations", (*ALIKE, "data.name=photos"), 5e-3),
-        ("cifar10-trades-rotations", (*ALIKE, "data.name=photos"), 5e-3),
-    ],
-)
-def test_two_processes_train_as_one_does(
-    recipe: str, changes: tuple[str, ...], tolerance: float, data_root: Path, tmp_path: Path
-) -> None:
-    """torchrun with two CPU processes and the same global batch: float error alone tells their curves apart.
+ATTACKED = ("cifar10-adversarial-rotations", "cifar10-trades-rotations")
 
-    Under attack, too: the start of each image is its own draw, and batch norm sees the whole batch in every pass. There
-    a rounding error may turn the sign of a gradient next to nothing, and so a whole step of a pixel.
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(data_root: Path, tmp_path: Path) -> None:
+    """torchrun with two CPU processes and the same global batch: float error alone tells their curves apart."""
+    arguments = train_arguments(data_root, tmp_path / "two", *ALIKE)
+    torchrun("-m", "serving.cli", *arguments)
+    assert_as_one_process_does(arguments, tmp_path / "two", 1e-3)
+
+
+@pytest.mark.slow
+def test_two_processes_train_under_attack_as_one_does(data_root: Path, tmp_path: Path) -> None:
+    """The start of each image is its own draw, and batch norm sees the whole batch in every pass.
+
+    A rounding error may turn the sign of a gradient next to nothing, and so a whole step of a pixel.
     """
-    arguments = train_arguments(data_root, tmp_path / "two", *changes, recipe=recipe)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run([*torchrun, "-m", "serving.cli", *arguments], capture_output=True, text=True, check=False)
+    changes = (*ALIKE, "data.name=photos")
+    trainings = {name: train_arguments(data_root, tmp_path / name, *changes, recipe=name) for name in ATTACKED}
+    torchrun("-m", "tests.training.train_each", json.dumps(list(trainings.values())))
+    for name, arguments in trainings.items():
+        assert_as_one_process_does(arguments, tmp_path / name, 5e-3)
+
+
+def torchrun(*command: str) -> None:
+    options = ("--standalone", "--nproc-per-node", "2")
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", *options, *command],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    two, one = RunFolder(tmp_path / "two"), RunFolder(tmp_path / "one")
-    arguments[arguments.index(str(two.path))] = str(one.path)
-    assert quarterturn(*arguments).status == 0
+
+
+def assert_as_one_process_does(arguments: list[str], folder: Path, tolerance: float) -> None:
+    """Train with the same ``arguments`` in this process, and compare with the run of two in ``folder``."""
+    two, one = RunFolder(folder), RunFolder(folder.with_name(f"{folder.name}-alone"))
+    assert quarterturn(*(str(one.path) if part == str(two.path) else part for part in arguments)).status == 0
     curves = [[line["loss"] for line in log_lines(run)] for run in (one, two)]
     assert len(curves[0]) == len(curves[1]) == 8
     assert curves[1][0] == pytest.approx(curves[0][0], rel=1e-5)
