@@ -22,7 +22,7 @@ serve: .venv-serve/ready
 	.venv-serve/bin/quarterturn serve --port $(PORT)
 
 test: .venv/ready
-	.venv/bin/pytest --numprocesses 2 --dist loadfile
+	.venv/bin/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: .venv/ready
 	.venv/bin/ruff format --check .

@@ -15,9 +15,10 @@ import pytest
 
 from training.reproduce.engine_local import LocalEngine
 from training.reproduce.job_process import log_path
-from training.reproduce.jobs import Job
-from training.reproduce.run_job import SHARED_PHASES
+from training.reproduce.jobs import Job, plan
+from training.reproduce.run_job import FINISHED, SHARED_PHASES, run_job
 from training.reproduce.sweep import run_sweep
+from training.reproduce.targets import TARGETS
 
 FEW = ("data.limit_per_class=12", "evaluation.limit=6")
 SECONDS = 200
@@ -63,10 +64,12 @@ def test_jobs_run_side_by_side_and_one_of_them_pretrains_for_all(small_cifar10: 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux, for one place alone")
 def test_a_killed_reproduce_goes_on_to_the_end(small_cifar10: Path, tmp_path: Path) -> None:
-    """With kill -9 while the second job is at work, and again at once: the first is not run again."""
+    """With kill -9 while the second of two jobs is at work, and again at once: the first is not run again."""
     arguments = ["reproduce", "figure-3", "--data", str(small_cifar10), "--out", str(tmp_path), "--scale", "smoke"]
     command = [sys.executable, "-c", REPRODUCE, *arguments]
-    first, second = (tmp_path / f"cifar10-robustness-{name}_smoke_seed-0" for name in ("normal", "rotations"))
+    finished, killed = plan(TARGETS["figure-3"], "smoke", 1)
+    assert run_job(finished, small_cifar10, tmp_path, None) == FINISHED
+    first, second = tmp_path / finished.name, tmp_path / killed.name
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     sweep = subprocess.Popen(command, **options)  # type: ignore[call-overload]
     wait_for(lambda: "training" in _text(second / "log.txt"))

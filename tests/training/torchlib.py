@@ -1,4 +1,4 @@
-"""The ONNX exporter's table of operators, built once in a process and not for each graph: a quarter of an export's time.
+"""The ONNX exporter's table of operators, built once in a process and not for each graph: a quarter of an export.
 
 A test process exports dozens of graphs, a user's command one or two. Private parts of PyTorch: where they have changed,
 exports take longer, and that is all.
