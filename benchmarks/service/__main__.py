@@ -1,7 +1,7 @@
 """The service against raw ONNX Runtime, FastAPI, LitServe and stock BentoML: ``make bench``.
 
     python -m benchmarks.service [--quick] [--only raw,quarterturn] [--workload classify-png] [--connections 1,16]
-        [--seconds 5] [--rounds 3] [--serve-options "--workers 2"] [--out FILE] [--gpu]
+        [--seconds 5] [--trial-seconds 2] [--rounds 3] [--serve-options "--workers 2"] [--out FILE] [--gpu]
 
 Progress goes to standard error, Markdown tables to standard output. Exit status: 0, whether or not the bars hold; 1 if
 an answer was wrong or a request failed; 2 if something the benchmark needs is missing; 3 with --gpu and no GPU.
@@ -52,7 +52,7 @@ def main() -> int:
         workloads=[WORKLOADS[name] for name in given.workload],
         connections=given.connections,
         seconds=given.seconds,
-        trial_seconds=1 if given.quick else 2,
+        trial_seconds=given.trial_seconds,
         pythons=pythons,
         cores=cores(),
         results=Results(found),
@@ -81,6 +81,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workload", type=_names(WORKLOADS), help=f"workloads: {', '.join(WORKLOADS)}")
     parser.add_argument("--connections", type=lambda text: [int(count) for count in text.split(",")], help="1,4,16")
     parser.add_argument("--seconds", type=int, help="of one measurement; 5")
+    parser.add_argument("--trial-seconds", type=int, help="of one trial; 2, more where a run takes a second")
     parser.add_argument("--rounds", type=int, help="3")
     parser.add_argument("--starts", type=int, help="starts of our service and of an empty one, timed; 5")
     parser.add_argument("--serve-options", default="", help="options of `quarterturn serve`; none: as a user starts it")
@@ -94,6 +95,7 @@ def _arguments() -> argparse.Namespace:
         "workload": [name for name in WORKLOADS if not given.quick or name.endswith("png")],
         "connections": [1, 16] if given.quick else [1, 4, 16, 64] if given.gpu else [1, 4, 16],
         "seconds": 2 if given.quick else 5,
+        "trial_seconds": 1 if given.quick else 2,
         "rounds": 1 if given.quick else 3,
         "starts": 2 if given.quick else 5,
     }

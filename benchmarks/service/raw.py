@@ -60,6 +60,7 @@ def closed_loop(graph: Path, data: bytes, plan: RawPlan, in_flight: int, seconds
 
     ``in_flight`` >= batch x runners. ``cpu_seconds`` are this process's own. Requests per second are counted between
     the first and the last batch that each runner ends in that time, so that few large batches give no coarse figure.
+    Where none ends in that time they are 0, and the latencies infinite.
     """
     work = Work(graph, plan.run_threads, spinning=plan.spinning, cuda=cuda)
     work.run(np.stack([work.read(data)] * plan.batch))
@@ -89,7 +90,7 @@ def closed_loop(graph: Path, data: bytes, plan: RawPlan, in_flight: int, seconds
         thread.join()
     used_after = os.times()
     milliseconds = 1e3 * np.array(latencies)
-    p50, p95, p99 = np.percentile(milliseconds, (50, 95, 99)).tolist()
+    p50, p95, p99 = np.percentile(milliseconds, (50, 95, 99)).tolist() if milliseconds.size else 3 * [np.inf]
     return Load(
         requests_per_second=plan.batch * sum(rate(mine, seconds) for mine in ended),
         p50=p50,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,9 @@ def test_the_closed_loop_counts_what_it_did(tmp_path: Path, monkeypatch: pytest.
     assert load.requests_per_second == pytest.approx(load.answered / 0.4, rel=0.5)
     # Little's law: images in flight = rate x latency. The median is below the mean where other work takes the cores.
     assert 0 < load.requests_per_second * load.p50 / 1e3 < 8 * 1.7
+
+
+def test_a_plan_too_slow_for_the_time_has_done_nothing(tmp_path: Path) -> None:
+    load = closed_loop(write_graph(tmp_path), png(textured(32, 32, 1)), RawPlan(1, 1, 1), in_flight=1, seconds=0)
+    assert (load.answered, load.requests_per_second, load.p50) == (0, 0, math.inf)
+    assert json.loads(json.dumps(vars(load)))["p99"] == math.inf, "so it comes from the process that measured it"
