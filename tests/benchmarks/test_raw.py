@@ -54,6 +54,6 @@ def test_the_closed_loop_counts_what_it_did(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_plan_too_slow_for_the_time_has_done_nothing(tmp_path: Path) -> None:
-    load = closed_loop(write_graph(tmp_path), png(textured(32, 32, 1)), RawPlan(1, 1, 1), in_flight=1, seconds=0)
+    load = closed_loop(write_graph(tmp_path), png(textured(32, 32, 1)), RawPlan(1, 1, 1), in_flight=1, seconds=1e-9)
     assert (load.answered, load.requests_per_second, load.p50) == (0, 0, math.inf)
     assert json.loads(json.dumps(vars(load)))["p99"] == math.inf, "so it comes from the process that measured it"
