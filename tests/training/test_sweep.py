@@ -64,18 +64,18 @@ def test_jobs_run_side_by_side_and_one_of_them_pretrains_for_all(small_cifar10: 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs Linux, for one place alone")
 def test_a_killed_reproduce_goes_on_to_the_end(small_cifar10: Path, tmp_path: Path) -> None:
-    """With kill -9 while the second of two jobs is at work, and again at once: the first is not run again."""
+    """Killed (kill -9) at the second of two jobs, and called again: neither call runs the first, which is finished."""
     arguments = ["reproduce", "figure-3", "--data", str(small_cifar10), "--out", str(tmp_path), "--scale", "smoke"]
     command = [sys.executable, "-c", REPRODUCE, *arguments]
     finished, killed = plan(TARGETS["figure-3"], "smoke", 1)
-    assert run_job(finished, small_cifar10, tmp_path, None) == FINISHED
     first, second = tmp_path / finished.name, tmp_path / killed.name
+    assert run_job(finished, small_cifar10, tmp_path, None) == FINISHED
+    before = {path: path.stat().st_mtime_ns for path in first.iterdir()}
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     sweep = subprocess.Popen(command, **options)  # type: ignore[call-overload]
     wait_for(lambda: "training" in _text(second / "log.txt"))
     sweep.kill()
     sweep.communicate()
-    before = {path: path.stat().st_mtime_ns for path in first.iterdir()}
     assert not (second / "evaluation.json").exists()
     done = subprocess.run(command, **options, check=False)  # type: ignore[call-overload]
     assert done.returncode == 0, done.stdout

@@ -275,8 +275,6 @@ def test_large_images_stream_through_a_whole_run(large_data_root: Path, tmp_path
 
 
 ALIKE = ("network.dropout=0.0", "optimiser.lr=0.01", "optimiser.epochs=8")
-
-
 ATTACKED = ("cifar10-adversarial-rotations", "cifar10-trades-rotations")
 
 

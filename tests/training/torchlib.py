@@ -10,8 +10,9 @@ import contextlib
 import functools
 
 
+@functools.cache
 def build_torchlib_once() -> None:
-    """Keep the exporter's table for the exports that follow in this process."""
+    """Keep the exporter's table for the exports that follow in this process; asked again, it does nothing."""
     with contextlib.suppress(ImportError, AttributeError):
         from torch.onnx._internal.exporter._registration import ONNXRegistry
 
