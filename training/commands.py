@@ -181,7 +181,7 @@ def reproduce(
     reproduced = reproduce_target(
         target, data, out, scale=_scale(scale), seeds=seeds, engine=engine, max_minutes=max_minutes
     )
-    for line in (*summary(reproduced.outcome), reproduced.call.in_words):
+    for line in (*summary(reproduced.outcome, out), reproduced.call.in_words):
         typer.echo(line)
     raise typer.Exit(reproduced.outcome.exit_status)
 

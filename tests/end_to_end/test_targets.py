@@ -79,7 +79,8 @@ def test_the_report_has_every_row_and_figure_of_every_target(runs: Path, tmp_pat
         assert target.title in text
     assert "not run" not in text
     drawings = {path.stem for path in tmp_path.glob("*.svg")}
-    assert len(drawings) >= len(("strengths", "corruptions", "label errors", "curves")), drawings
+    kinds = ("masking", "strength", "bars", "curves", "roc", "scores")
+    assert {name.split("-")[-2] for name in drawings} == set(kinds)
     assert "<svg" in (tmp_path / "report.html").read_text()
 
 

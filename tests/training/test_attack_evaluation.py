@@ -21,7 +21,7 @@ from training.attacks.auto_attack import has_auto_attack
 from training.attacks.bare_network import BareNetwork
 from training.attacks.evaluation import evaluate_adversarial
 from training.attacks.in_words import attack_lines
-from training.attacks.masking import masking_checks
+from training.attacks.masking import judge, masking_checks, spsa_check
 from training.attacks.pgd import pgd
 from training.attacks.spsa import margin, spsa
 from training.attacks.target import PgdAttack, Target
@@ -170,6 +170,64 @@ def test_a_network_without_useful_gradients_is_told_by_the_checks(trained: Small
     masked = Target(Quantised(trained), image_set(per_class=8), 0, CPU)
     checks = masking_checks(masked, MASKING, 8 / 255)["checks"]
     assert not checks["the largest radius leaves nothing right"]
+
+
+def rows(*values: tuple[float, float]) -> list[dict[str, float]]:
+    return [{"loss": loss, "accuracy": accuracy} for loss, accuracy in values]
+
+
+SOUND = {"by_steps": rows((1, 0.6), (2, 0.4)), "by_epsilon": rows((1, 0.6), (9, 0.01)), "by_restart": [0.4, 0.38]}
+
+
+@pytest.mark.parametrize(
+    ("change", "fails"),
+    [
+        ({}, []),
+        ({"by_steps": rows((2, 0.6), (1.97, 0.4))}, []),  # within the slack of two hundredths
+        ({"by_steps": rows((2, 0.6), (1.9, 0.4))}, ["more steps raise the loss"]),
+        ({"by_steps": rows((1, 0.4), (2, 0.41))}, []),
+        ({"by_steps": rows((1, 0.4), (2, 0.43))}, ["more steps lower the accuracy"]),
+        ({"by_epsilon": rows((9, 0.6), (1, 0.01))}, ["a larger radius raises the loss"]),
+        ({"by_epsilon": rows((1, 0.1), (2, 0.2), (3, 0))}, ["a larger radius lowers the accuracy"]),
+        ({"by_epsilon": rows((1, 0.6), (9, 0.03))}, ["the largest radius leaves nothing right"]),
+        ({"by_restart": [0.4, 0.37, 0.365]}, []),
+        ({"by_restart": [0.4, 0.37, 0.35]}, ["random restarts add little"]),
+    ],
+)
+def test_each_check_fails_for_what_it_is_to_find(change: dict[str, Any], fails: list[str]) -> None:
+    checks = judge(**{**SOUND, **change})
+    assert [name for name, holds in checks.items() if not holds] == fails
+
+
+@pytest.mark.parametrize(
+    ("spsa_accuracy", "count", "holds"),
+    [(0.50, 1000, True), (0.39, 1000, True), (0.37, 1000, False), (0.375, 50, True)],
+)
+def test_spsa_is_stronger_where_it_leaves_less_right_than_pgd(spsa_accuracy: float, count: int, holds: bool) -> None:
+    """On fifty images one is two points: no sign."""
+    found = {"accuracy": spsa_accuracy, "accuracy_pgd20": 0.4, "count": count}
+    assert spsa_check(found) == ("SPSA is not stronger than PGD", holds)
+
+
+def test_an_attack_without_gradients_finds_what_rounding_hides(trained: Small) -> None:
+    """PGD has no gradient to follow there, and SPSA, which looks a level around, has."""
+    chosen = settings()
+    changed = chosen.model_copy(
+        update={
+            "epsilon_255": 48.0,
+            "spsa": chosen.spsa.model_copy(
+                update={"images": 24, "steps": 12, "samples": 48, "step_255": 8.0, "delta": 0.05}
+            ),
+        }
+    )
+    found = evaluate_adversarial(Quantised(trained), changed, image_set(per_class=8), "cpu")
+    assert not found["masking"]["checks"]["SPSA is not stronger than PGD"]
+    assert found["spsa"]["accuracy"] < found["spsa"]["accuracy_pgd20"] - 0.1
+    assert "FAIL: SPSA is not stronger than PGD" in "\n".join(attack_lines({"adversarial": found})).replace(
+        "these FAIL: the largest radius leaves nothing right; ", "FAIL: "
+    )
+    plain = evaluate_adversarial(trained, changed, image_set(per_class=8), "cpu")
+    assert plain["masking"]["checks"]["SPSA is not stronger than PGD"]
 
 
 def settings(**changes: Any) -> AdversarialEvaluationSettings:

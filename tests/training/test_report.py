@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from tests.training.report_runs import mean_auroc, row, write_run
 from training.metrics import auroc
 from training.recipe_files import load_recipe
+from training.report.attack_tables import further_attacks_table
 from training.report.basis import basis_of
 from training.report.collect import collect
 from training.report.document import svg_text
@@ -111,7 +113,14 @@ def all_kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     attacks = [{"epsilon_255": float(radius), "accuracy": 0.6 - radius / 20} for radius in range(4, 11)]
     pgd = {name: {"accuracy": 0.4, "count": 50, "steps": 20, "epsilon_255": 4.0} for name in ("pgd20", "pgd100")}
     attacks = [attack | {"count": 50, "steps": 20} for attack in attacks]
-    adversarial = {**pgd, "sweep": attacks}
+    strength = [{"loss": loss, "accuracy": 0.5} for loss in (1.0, 2.0)]
+    masking = {
+        "count": 20,
+        "steps": [{"steps": steps, **row} for steps, row in zip((1, 20), strength, strict=True)],
+        "epsilons": [{"epsilon_255": radius, **row} for radius, row in zip((2.0, 8.0), strength, strict=True)],
+        "checks": {"more steps raise the loss": True},
+    }
+    adversarial = {**pgd, "sweep": attacks, "masking": masking}
     write_run(runs / "attacked", "cifar10-adversarial", adversarial=adversarial)
     corrupted = {
         "origin": "generated",
@@ -133,6 +142,7 @@ def test_the_report_is_markdown_and_one_page_that_needs_nothing_else(all_kinds: 
     text, html = written.read_text(), page.read_text()
     drawn = re.findall(r"!\[[^]]*\]\(([^)]+)\)", text)
     assert drawn == [
+        "table-1-masking-cpu.svg",
         "figure-2-strength-cpu.svg",
         "figure-3-bars-cpu.svg",
         "figure-4-curves-cpu.svg",
@@ -156,6 +166,34 @@ def test_a_drawing_is_the_same_for_the_same_runs(all_kinds: Path) -> None:
     drawn = [attack_strength(systems) for _ in range(2)]
     first, second = (svg_text(figure, "a") for figure in drawn if figure is not None)
     assert first == second
+
+
+def under_attack(spsa: float, auto_attack: float | None, **checks: bool) -> dict[str, Any]:
+    found = None if auto_attack is None else {"accuracy": auto_attack, "clean_accuracy": 0.5, "count": 197}
+    return {
+        "spsa": {"accuracy": spsa, "accuracy_pgd20": spsa - 0.1, "count": 49},
+        "masking": {"checks": checks},
+        "auto_attack": found,
+    }
+
+
+def test_further_attacks_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
+    """AutoAttack on some seeds says on how many; a failed check is named."""
+    first = under_attack(0.4, 0.26, loss=True, radius=True)
+    write_run(tmp_path / "a", "cifar10-adversarial", adversarial=first)
+    write_run(
+        tmp_path / "b", "cifar10-adversarial", seed=1, adversarial=under_attack(0.6, None, loss=True, radius=False)
+    )
+    write_run(tmp_path / "c", "cifar10-trades", adversarial=under_attack(0.3, None, loss=True))
+    table = further_attacks_table(collect(tmp_path), TARGETS["table-1"], "cpu")
+    assert table is not None
+    failed = "FAIL: radius (1 of 2 runs)"
+    assert row(table, "Adversarial Training (`")[1:] == [
+        *("50.0 ± 10.0", "40.0 ± 10.0", "49", "26.0 (1 of 2 seeds)", "50.0 (1 of 2 seeds)", "197", failed, "2")
+    ]
+    assert row(table, "TRADES (`")[1:] == ["30.0", "20.0", "49", "-", "-", "-", "all pass", "1"]
+    assert mark("cpu") in table.note
+    assert further_attacks_table(collect(tmp_path), TARGETS["table-1"], "paper") is None
 
 
 def test_no_folder_is_no_report(tmp_path: Path) -> None:

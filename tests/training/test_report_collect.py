@@ -22,6 +22,11 @@ CURVES = {"curves": {"true_positive_rate": {}}}
         (AREAS | CURVES, AREAS, "a"),
         (mean_auroc("msp", 0.7, svhn=0.7) | CURVES, AREAS | CURVES, "b"),
         (AREAS, AREAS | {"settings_of_a_later_format": 1}, "b"),
+        (
+            AREAS | {"adversarial": {"auto_attack": {"missing": "not installed"}}},
+            AREAS | {"adversarial": {"auto_attack": {"accuracy": 0.3}}},
+            "b",
+        ),
     ],
 )
 def test_of_two_evaluations_of_a_training_the_fuller_counts(
@@ -53,3 +58,46 @@ def test_an_evaluation_by_other_settings_is_a_row_of_its_own_but_one_of_other_im
     path.write_text(json.dumps(json.loads(path.read_text()) | {"settings": settings}))
     rows = {system.variant: system.seeds for system in collect(tmp_path).systems}
     assert rows == {(): [0, 1], ('evaluation.score="kl"',): [2]}
+
+
+def test_how_many_images_auto_attack_has_makes_no_row_of_its_own(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", "cifar10-adversarial")
+    write_run(tmp_path / "b", "cifar10-adversarial", ["evaluation.adversarial.auto_attack_images=200"], seed=1)
+    assert {system.variant: system.seeds for system in collect(tmp_path).systems} == {(): [0, 1]}
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "why"),
+    [
+        ("evaluation.json", "{}", "evaluation.json is damaged: no seed, score, ood, missing, in_distribution.count"),
+        ("evaluation.json", "[]", "evaluation.json is damaged"),
+        ("training.json", "null", "training.json is damaged"),
+        ("training.json", '{"finished": true, "step": 70}', "training.json is damaged: no seconds, device, data.name"),
+        ("recipe.json", '"text"', "recipe.json is damaged"),
+    ],
+)
+def test_a_damaged_run_is_left_out_with_its_reason_and_the_others_stay(
+    tmp_path: Path, file: str, content: str, why: str
+) -> None:
+    write_run(tmp_path / "a", "cifar10-baseline", **AREAS)
+    (write_run(tmp_path / "b", "cifar10-baseline", seed=1, **AREAS) / file).write_text(content)
+    collection = collect(tmp_path)
+    assert [run.name for system in collection.systems for run in system.runs] == ["a"]
+    ((name, reason),) = collection.left_out
+    assert name == "b"
+    assert reason.startswith(why)
+
+
+def test_a_file_that_cannot_be_read_is_left_out_too(tmp_path: Path) -> None:
+    (write_run(tmp_path / "a", "cifar10-baseline", **AREAS) / "evaluation.json").unlink()
+    (tmp_path / "a" / "evaluation.json").mkdir()
+    assert collect(tmp_path).left_out == [("a", "evaluation.json cannot be read: Is a directory")]
+
+
+def test_kept_results_are_of_the_recipes_that_ship() -> None:
+    """A recipe that changes makes 'not run' of what was run: train it anew, or say in docs/results.md what it was."""
+    kept = Path(__file__).parents[2] / "docs" / "results"
+    collection = collect(kept)
+    assert collection.systems
+    assert [(system.recipe.name, system.variant) for system in collection.systems if system.variant] == []
+    assert [reason for _, reason in collection.left_out if not reason.startswith("the same training as")] == []

@@ -129,7 +129,7 @@ def test_a_failure_is_told_and_the_rest_goes_on(swept: Swept) -> None:
     assert (failure.job, failure.log) == (swept.bad, swept.runs / swept.bad.name / "log.txt")
     assert "no data set 'nothing'" in failure.reason
     assert swept.outcome.exit_status == 1
-    assert str(failure.log) in summary(swept.outcome)[-1]
+    assert str(failure.log) in summary(swept.outcome, swept.runs)[-1]
     assert share_trained(swept.good, swept.runs) == 1.0
 
 

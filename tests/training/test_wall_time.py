@@ -39,6 +39,7 @@ def test_a_call_that_stops_at_once_is_kept_and_printed(tmp_path: Path) -> None:
     """Without any time no job begins, so that this needs no training."""
     app = typer.Typer()
     add_commands(app)
+    (tmp_path / "cifar10").mkdir()
     arguments = ["reproduce", "figure-5", "--data", str(tmp_path), "--out", str(tmp_path / "runs")]
     done = CliRunner().invoke(app, [*arguments, "--scale", "smoke", "--max-minutes", "0"])
     assert done.exit_code == 75

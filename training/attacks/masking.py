@@ -6,6 +6,7 @@ larger radius, other random starts, or no gradient at all.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -15,11 +16,12 @@ from numpy.typing import NDArray
 from training.attacks.target import PgdAttack, Target
 from training.recipe_tables.attacks import MaskingSettings
 
-SLACK = 0.02  # share of the images by which a comparison may fail without being a sign
+SLACK = 0.02  # share of the images, or of a loss, by which a comparison may fail without being a sign
 STEPS = 20
 STEP_SHARE = 0.25  # of the radius; 2/255 for 8/255, as in Table 1
 
 Checks = dict[str, Any]
+Row = Mapping[str, Any]
 
 
 def masking_checks(target: Target, settings: MaskingSettings, epsilon: float) -> Checks:
@@ -51,14 +53,32 @@ def masking_checks(target: Target, settings: MaskingSettings, epsilon: float) ->
         "steps": by_steps,
         "epsilons": by_epsilon,
         "restarts": by_restart,
-        "checks": {
-            "more steps raise the loss": not _falls([row["loss"] for row in by_steps], relative=SLACK),
-            "more steps lower the accuracy": not _rises([row["accuracy"] for row in by_steps]),
-            "a larger radius lowers the accuracy": not _rises([row["accuracy"] for row in by_epsilon]),
-            "the largest radius leaves nothing right": by_epsilon[-1]["accuracy"] <= SLACK,
-            "random restarts add little": by_restart[0] - by_restart[-1] <= 2 * SLACK,
-        },
+        "checks": judge(by_steps, by_epsilon, by_restart),
     }
+
+
+def judge(by_steps: Sequence[Row], by_epsilon: Sequence[Row], by_restart: Sequence[float]) -> dict[str, bool]:
+    """Return what should hold of a network that masks nothing, by name, and whether it does.
+
+    Rows by ascending strength with 'loss' and 'accuracy'; ``by_restart``: accuracy after 1, 2, ... random starts.
+    """
+    return {
+        "more steps raise the loss": not _falls([row["loss"] for row in by_steps]),
+        "more steps lower the accuracy": not _rises([row["accuracy"] for row in by_steps]),
+        "a larger radius raises the loss": not _falls([row["loss"] for row in by_epsilon]),
+        "a larger radius lowers the accuracy": not _rises([row["accuracy"] for row in by_epsilon]),
+        "the largest radius leaves nothing right": by_epsilon[-1]["accuracy"] <= SLACK,
+        "random restarts add little": by_restart[0] - by_restart[-1] <= 2 * SLACK,
+    }
+
+
+def spsa_check(spsa: Row) -> tuple[str, bool]:
+    """Return the name of the check that PGD is no weaker than SPSA on the same images, and whether it holds.
+
+    ``spsa``: 'accuracy', 'accuracy_pgd20' and the 'count' of images. On few images one more or less is no sign.
+    """
+    spared = spsa["accuracy_pgd20"] - spsa["accuracy"]
+    return "SPSA is not stronger than PGD", bool(spared <= max(SLACK, 1.5 / spsa["count"]))
 
 
 def _attack(
@@ -71,5 +91,5 @@ def _rises(accuracies: list[float]) -> bool:
     return any(later > earlier + SLACK for earlier, later in pairwise(accuracies))
 
 
-def _falls(losses: list[float], relative: float) -> bool:
-    return any(later < earlier * (1 - relative) for earlier, later in pairwise(losses))
+def _falls(losses: list[float]) -> bool:
+    return any(later < earlier * (1 - SLACK) for earlier, later in pairwise(losses))

@@ -37,6 +37,11 @@ def wanted_count(normal: int, ratio: float) -> int:
     return max(1, round(normal * ratio))
 
 
+def is_there(root: Path, name: str) -> bool:
+    """Return whether ``load_ood`` finds a set ``name`` in ``root``, or makes it; it may still be unreadable."""
+    return name in NOISES or (root / f"{name}.npy").is_file() or (root / name).is_dir()
+
+
 def load_ood(root: Path, name: str, fitting: Fitting, count: int, seed: int = 0) -> OodSet | None:
     """Return ``count`` images (all, if fewer) of set ``name``, chosen by ``seed``; None if the root has no such set.
 

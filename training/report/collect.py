@@ -23,8 +23,23 @@ _OF_THE_SAMPLE = {
     "evaluation.ood_ratio",
     "evaluation.limit",
     "evaluation.corruptions.limit",
+    "evaluation.adversarial.auto_attack_images",
 }
 FILES = ("recipe.json", "training.json", "evaluation.json")
+# What every version has written, and every table reads.
+_NEEDED = {
+    "training.json": ("step", "seconds", "device", "data.name", "data.digest", "data.count", "data.available"),
+    "evaluation.json": (
+        "seed",
+        "score",
+        "ood",
+        "missing",
+        "in_distribution.count",
+        "conditions.checkpoint_step",
+        "conditions.device",
+        "conditions.source_revision",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -129,11 +144,12 @@ def collect(folder: Path, scale: Scale | None = None) -> Collection:
     return collection
 
 
-def _fullness(run: Run) -> tuple[bool, int, int]:
-    """Order evaluations by what they hold: curves, sets and corruptions, parts (later formats have more)."""
+def _fullness(run: Run) -> tuple[bool, int, bool, int]:
+    """Order evaluations by what they hold: curves, sets and corruptions, AutoAttack, parts (later ones have more)."""
     evaluation = run.evaluation
     sets = len(evaluation["ood"]) + len(evaluation.get("corruptions", {}).get("accuracy", {}))
-    return bool(evaluation.get("curves")), sets, len(evaluation)
+    auto_attack = evaluation.get("adversarial", {}).get("auto_attack") or {}
+    return bool(evaluation.get("curves")), sets, "accuracy" in auto_attack, len(evaluation)
 
 
 def _order(value: float | str | None) -> tuple[float, str]:
@@ -148,7 +164,11 @@ def _read(path: Path, name: str) -> Run | str | None:
             contents[file] = json.loads((path / file).read_text(encoding="utf-8"))
         except FileNotFoundError:
             return "not evaluated" if file == "evaluation.json" else f"no {file}"
+        except OSError as error:
+            return f"{file} cannot be read: {error.strerror or error}"
         except ValueError:
+            return f"{file} is damaged"
+        if not isinstance(contents[file], dict):
             return f"{file} is damaged"
     settings, training, evaluation = (contents[file] for file in FILES)
     try:
@@ -157,6 +177,9 @@ def _read(path: Path, name: str) -> Run | str | None:
         return "recipe.json is of another version"
     if not training.get("finished"):
         return f"not finished: step {training.get('step', 0)} of {training.get('steps', 'unknown')}"
+    for file, keys in _NEEDED.items():
+        if lacking := [key for key in keys if not _has(contents[file], key)]:
+            return f"{file} is damaged: no {', '.join(lacking)}"
     if evaluation["conditions"]["checkpoint_step"] != training["step"]:
         return "the evaluation is of an earlier checkpoint"
     try:
@@ -175,6 +198,16 @@ def _read(path: Path, name: str) -> Run | str | None:
     # rows, targets and printed figures as they are now; settings as they were run
     current = {"targets": shipped.targets, "row": shipped.row, "title": shipped.title, "published": shipped.published}
     return Run(name, recipe.model_copy(update=current), training, evaluation, value, variant)
+
+
+def _has(content: dict[str, Any], key: str) -> bool:
+    """Return whether ``content`` holds the value of a dotted key."""
+    here: Any = content
+    for part in key.split("."):
+        if not isinstance(here, dict) or part not in here:
+            return False
+        here = here[part]
+    return True
 
 
 def _judged_otherwise(shipped: dict[str, Any], judged: dict[str, Any]) -> Iterator[str]:

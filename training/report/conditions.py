@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from training.durations import duration
+from training.evaluation_file import missing_in
 from training.networks import network_name
 from training.recipe import Scale
 from training.report.collect import Collection, Run, System
@@ -128,14 +129,8 @@ def missing_of(evaluations: list[dict[str, Any]]) -> str:
     """Return what evaluations asked for and the data root, or the installation, lacked, and how many of them."""
     counts: dict[str, int] = {}
     for evaluation in evaluations:
-        for name in _missing(evaluation):
+        for name in missing_in(evaluation):
             counts[name] = counts.get(name, 0) + 1
     total = len(evaluations)
     said = [name if count == total else f"{name} ({count} of {total} runs)" for name, count in counts.items()]
     return ", ".join(said) or "none"
-
-
-def _missing(evaluation: dict[str, Any]) -> list[str]:
-    missing = [*evaluation["missing"], *evaluation.get("corruptions", {}).get("missing", [])]
-    auto_attack = evaluation.get("adversarial", {}).get("auto_attack") or {}
-    return [*missing, "AutoAttack"] if "missing" in auto_attack else missing

@@ -11,6 +11,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from training.recipe import Scale
+from training.report.attack_tables import further_attacks_table
 from training.report.collect import Collection, Run, System
 from training.report.conditions import conditions_tables
 from training.report.plots import PLOTS, PlotKind
@@ -42,6 +43,9 @@ class Document:
     title: str
     introduction: list[str]
     sections: list[Section]
+
+
+_MORE_TABLES = {"table-1": further_attacks_table, "figure-5": ood_table}
 
 
 def build_document(collection: Collection, scale: Scale | None) -> Document:
@@ -83,7 +87,8 @@ def _section(collection: Collection, target: Target, scale: Scale) -> Section | 
     if mark(scale):
         section.parts.append(mark(scale))
     section.parts.append(figures_table(collection, target, scale))
-    if target.name == "figure-5" and (table := ood_table(collection, target, scale)) is not None:
+    more = _MORE_TABLES.get(target.name)
+    if more is not None and (table := more(collection, target, scale)) is not None:
         section.parts.append(table)
     section.parts += [_plot(kind, systems, target, scale) for kind in PLOTS.get(target.name, ())]
     section.parts += conditions_tables(collection, target, scale)

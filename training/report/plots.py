@@ -33,6 +33,24 @@ def _attack_curve(system: System) -> dict[float, list[float]]:
     return points
 
 
+def masked_gradients(systems: Sequence[System]) -> Figure | None:
+    """The checks for masked gradients: cross entropy under PGD over its steps and over its radius, mean over seeds."""
+    axes = {"steps of the attack": ("steps", "steps"), "radius of the attack, x/255": ("epsilons", "epsilon_255")}
+    panels = {x: {system.label: _loss_curve(system, *keys) for system in systems} for x, keys in axes.items()}
+    figure = _lines(panels, "", "cross entropy under attack")
+    for axis in () if figure is None else figure.axes:
+        axis.set(xlabel=axis.get_title(), xscale="log", yscale="log", title="")
+    return figure
+
+
+def _loss_curve(system: System, rows: str, at: str) -> dict[float, list[float]]:
+    points: dict[float, list[float]] = {}
+    for run in system.runs:
+        for row in run.evaluation.get("adversarial", {}).get("masking", {}).get(rows, []):
+            points.setdefault(float(row[at]), []).append(float(row["loss"]))
+    return points
+
+
 def label_corruption(systems: Sequence[System]) -> Figure | None:
     """Figure 4: error over the swept strength, a panel a data set, mean over seeds."""
     panels: dict[str, dict[str, dict[float, list[float]]]] = {}
@@ -174,6 +192,15 @@ class PlotKind:
 
 
 PLOTS: dict[str, tuple[PlotKind, ...]] = {
+    "table-1": (
+        PlotKind(
+            "masking",
+            "Cross entropy under PGD over its steps and over its radius, which both should raise; mean and standard "
+            "error over seeds",
+            "adversarial",
+            masked_gradients,
+        ),
+    ),
     "figure-2": (
         PlotKind(
             "strength",

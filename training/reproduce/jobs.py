@@ -87,7 +87,7 @@ def is_finished(job: Job, run: RunFolder) -> bool:
     try:
         evaluation: dict[str, Any] = json.loads((run.path / EVALUATION_FILE).read_text(encoding="utf-8"))
         step = int(evaluation["conditions"]["checkpoint_step"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
     if step != run.training_record()["step"]:
         return False
@@ -116,7 +116,7 @@ def is_trained(job: Job, run: RunFolder) -> bool:
     be taken for this one. A precision of 'auto' is what it was on the device that the run was trained on.
     """
     try:
-        there, seed = run.recipe(), run.environment()["seed"]
+        there, seed = run.recipe(), run.environment().get("seed")
         record = run.training_record()
     except RunError:
         return False  # not begun, or cut short while beginning: training says what is wrong, if anything is

@@ -6,7 +6,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from training.evaluation_file import missing_in, read_evaluation
+from training.progress import note
 from training.recipe import Scale
+from training.reproduce.data_sets import check_data_root, lacking
 from training.reproduce.engine import Engine, EngineError
 from training.reproduce.jobs import plan
 from training.reproduce.sweep import SweepOutcome, run_sweep
@@ -36,10 +39,13 @@ def reproduce(
 ) -> Reproduced:
     """Train and evaluate every network of ``target`` into folders of ``runs``, and keep there how long that took.
 
-    Raises TargetError, EngineError.
+    What ``data`` lacks is said before anything is trained. Raises TargetError, EngineError, DataError.
     """
     began = time.monotonic()
     jobs = plan(find_target(target), scale, seeds)
+    check_data_root(jobs, data)
+    if names := lacking(jobs, data):
+        note(f"not in {data}: {', '.join(names)}; `quarterturn data --root {data}` says how to get them")
     runs.mkdir(parents=True, exist_ok=True)
     opened = open_engine(engine, len(jobs))
     try:
@@ -74,11 +80,20 @@ def open_engine(name: str, jobs: int) -> Engine:
     raise EngineError(f"no engine {name!r}; there are {', '.join(ENGINES)}")
 
 
-def summary(outcome: SweepOutcome) -> list[str]:
-    """Return how a sweep ended, a line each: counts, then every failure with its reason and log."""
+def summary(outcome: SweepOutcome, runs: Path) -> list[str]:
+    """Return how a sweep ended, a line each: counts, what evaluations lacked, every failure with its reason and log."""
     lines = [f"{len(outcome.finished)} jobs finished, {len(outcome.finished_before)} were finished before"]
     if outcome.stopped:
         lines.append(f"{len(outcome.stopped)} are left to do; the same command goes on with them")
+    lacked: dict[str, int] = {}
+    for job in (*outcome.finished_before, *outcome.finished):
+        for name in missing_in(read_evaluation(runs / job.name) or {}):
+            lacked[name] = lacked.get(name, 0) + 1
+    if lacked:
+        named = ", ".join(f"{name} ({count} job{'' if count == 1 else 's'})" for name, count in lacked.items())
+        lines.append(
+            f"not measured, as it was not there: {named}; the same command evaluates data sets that have come since"
+        )
     for failure in outcome.failures:
         where = f" (log: {failure.log})" if failure.log else ""
         lines.append(f"failed: {failure.job.name}: {failure.reason}{where}")

@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from training.data.image_set import DataError
+from training.evaluation_file import read_evaluation
 from training.phases import has_pretrained
+from training.reproduce.data_sets import has_come
 from training.reproduce.engine import Engine, Running
 from training.reproduce.job_process import log_path, reason_of
 from training.reproduce.jobs import Job, is_finished, pretraining_of
@@ -50,12 +53,12 @@ def run_sweep(
 ) -> SweepOutcome:
     """Run those of ``jobs`` that are not finished in ``runs`` on ``engine``, as many at once as it has places.
 
-    Of jobs that share a pre-training one goes ahead, and the others begin when it is through with that. After
-    ``max_minutes``, or on SIGINT or SIGTERM, running jobs stop at a checkpoint and none is begun; the same call
-    goes on from there.
+    A finished one is evaluated anew where ``data`` has come to hold a set that its evaluation lacked. Of jobs that
+    share a pre-training one goes ahead, and the others begin when it is through with that. After ``max_minutes``, or on
+    SIGINT or SIGTERM, running jobs stop at a checkpoint and none is begun; the same call goes on from there.
     """
     outcome = SweepOutcome()
-    waiting = _unfinished(jobs, runs, outcome)
+    waiting = _unfinished(jobs, data, runs, outcome)
     deadline = None if max_minutes is None else time.time() + 60 * max_minutes
     running: dict[Job, Running] = {}
     stopping = False
@@ -94,16 +97,23 @@ def _next(waiting: Sequence[Job], running: Sequence[Job], runs: Path) -> Job | N
     return next((job for job in waiting if pretraining_of(job) not in at_work), None)
 
 
-def _unfinished(jobs: Sequence[Job], runs: Path, outcome: SweepOutcome) -> list[Job]:
+def _unfinished(jobs: Sequence[Job], data: Path, runs: Path, outcome: SweepOutcome) -> list[Job]:
     waiting: list[Job] = []
     for job in jobs:
+        run = RunFolder(runs / job.name)
         try:
-            finished = is_finished(job, RunFolder(runs / job.name))
-        except RunError as error:
+            finished = is_finished(job, run) and not _can_measure_more(job, run, data)
+        except (RunError, DataError) as error:
             outcome.failures.append(Failure(job, str(error), None))
             continue
         (outcome.finished_before if finished else waiting).append(job)
     return waiting
+
+
+def _can_measure_more(job: Job, run: RunFolder, data: Path) -> bool:
+    """Return whether a finished run, whose weights are still there, could be evaluated on a set that it lacked."""
+    evaluation = read_evaluation(run.path)
+    return evaluation is not None and run.checkpoint_path.exists() and has_come(evaluation, job.resolved(), data)
 
 
 def _ended(job: Job, status: int, runs: Path, outcome: SweepOutcome) -> None:
