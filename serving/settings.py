@@ -108,7 +108,11 @@ class Settings(BaseModel):
     ] = 256
     max_held_bytes: Annotated[
         int,
-        Field(ge=1, description="Bytes of all requests that a worker holds at a time; more are answered 503."),
+        Field(
+            ge=1,
+            description="Bytes that a worker holds of all requests at a time, their images at the sizes of the models "
+            "included; more are answered 503.",
+        ),
     ] = 256 * 1024 * 1024
     max_request_seconds: Annotated[
         float,

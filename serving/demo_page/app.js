@@ -3,6 +3,7 @@
 import { Api, ApiFailure } from "./api.js";
 import { byId } from "./dom.js";
 import { listen } from "./inputs.js";
+import { Models } from "./models.js";
 import { pending, show, waiting } from "./result.js";
 import { groups, score } from "./scoring.js";
 import { settings } from "./settings.js";
@@ -11,7 +12,7 @@ import * as words from "./words.js";
 const MOST_RESULTS = 100;
 
 const api = new Api(askForKey);
-let models = new Map();
+const models = new Models(api);
 let choice = null;
 let entries = []; // {file, name, shown: {element, heading}, due, outcome}, in the order of the page
 let scoring = false;
@@ -20,8 +21,7 @@ let leftOut = 0; // files that came in when the page was full
 async function start() {
   byId("trouble").hidden = true;
   try {
-    const listed = await api.models();
-    models = new Map(listed.models.map((model) => [model.name, model]));
+    const listed = await models.list();
     choice = settings(byId("settings"), listed, (changed) => {
       choice = changed;
       for (const entry of entries) {
@@ -63,7 +63,7 @@ async function scoreAll() {
       say(`Scoring ${words.count(due.length, "image")} …`);
       const [group] = groups(due);
       for (const entry of group) entry.due = false;
-      const outcomes = await score(api, choice, group.map((entry) => entry.file));
+      const outcomes = await models.drawable(await score(api, choice, group.map((entry) => entry.file)));
       for (const [index, entry] of group.entries()) {
         entry.outcome = outcomes[index];
         if (entries.includes(entry)) await show(entry.shown, entry.file, entry.outcome, models);

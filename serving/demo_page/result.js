@@ -36,7 +36,7 @@ export function waiting({ element }) {
   element.setAttribute("aria-busy", "true");
 }
 
-/** Show an outcome (see scoring.js) in the element that `pending` made. `models` maps names to entries of /models. */
+/** Show an outcome (see scoring.js) in the element that `pending` made. `models` (models.js) knows the models it is of. */
 export async function show({ element }, file, outcome, models) {
   const bitmap = await decode(file);
   const headline = element.querySelector(".headline");
@@ -48,7 +48,7 @@ export async function show({ element }, file, outcome, models) {
     headline.append(...refusal(outcome.error));
     body.replaceChildren();
   } else {
-    const asked = words.partsOf(outcome.anomaly.result).map((part) => [part, models.get(part.model)]);
+    const asked = words.partsOf(outcome.anomaly.result).map((part) => [part, models.of(part)]);
     pictures.replaceChildren(picture(bitmap), ...seen(bitmap, asked));
     headline.append(...verdict(outcome.anomaly));
     body.replaceChildren(...content(outcome, asked, bitmap));

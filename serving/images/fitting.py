@@ -21,6 +21,11 @@ class Fitting(BaseModel):
     size: Annotated[int, Field(gt=0)]
     shorter_side: Annotated[int, Field(gt=0)]
 
+    @property
+    def image_bytes(self) -> int:
+        """Bytes of one image brought to this size."""
+        return 3 * self.size**2
+
     @model_validator(mode="after")
     def _crop_fits(self) -> Fitting:
         if self.shorter_side < self.size:

@@ -108,7 +108,12 @@ REFUSALS = (
         "The whole request has too many bytes.",
         "one request takes 67108864 bytes at most",
     ),
-    Refusal(413, "too_many_images", "The request has too many images.", "one request takes 64 images at most"),
+    Refusal(
+        413,
+        "too_many_images",
+        "The request has too many images, or too many for the sizes of its models.",
+        "one request takes 64 images at most",
+    ),
     Refusal(
         413,
         "image_too_large",

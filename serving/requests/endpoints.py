@@ -84,14 +84,14 @@ class Endpoints:
         self._models.close()
 
     async def _answer(
-        self, request: Request, fields: Sequence[str], work: Callable[[Form], Awaitable[Result]]
+        self, request: Request, fields: Sequence[str], work: Callable[[Form, Body], Awaitable[Result]]
     ) -> Response:
         body = Body(self._room, request.stream())
         try:
             async with asyncio.timeout(self._settings.max_request_seconds):
                 form = await self._read(request, body, fields)
                 with self._room.at_work(), self._departures.watched(request):
-                    return JsonAnswer(await work(form))
+                    return JsonAnswer(await work(form, body))
         except ApiError as error:
             return error_response(error)
         except TimeoutError:
@@ -115,22 +115,22 @@ class Endpoints:
             headers.get("content-type"), headers.get("content-length"), body.chunks(), self._limits, fields
         )
 
-    async def _classify(self, form: Form) -> Result:
+    async def _classify(self, form: Form, body: Body) -> Result:
         asked = classify_request(form)
         live = self._models.current
         graph = live.collection.classifier(asked.model)
-        fitted = await self._fit(asked.images, [graph], asked.on_error)
+        fitted = await self._fit(body, asked.images, [graph], asked.on_error)
         results: list[Result] = []
         if good := _good(fitted):
             outputs = await _run(live.runs[graph.name], good)
             results = classify_results(graph, outputs, asked.top_k)
         return {"model": {"name": graph.name, "digest": graph.digest}, "results": _with_errors(fitted, results)}
 
-    async def _anomaly_score(self, form: Form) -> Result:
+    async def _anomaly_score(self, form: Form, body: Body) -> Result:
         asked = anomaly_request(form, self._settings.alpha)
         live = self._models.current
         chosen = live.collection.select(asked.models)
-        fitted = await self._fit(asked.images, chosen.graphs, asked.on_error)
+        fitted = await self._fit(body, asked.images, chosen.graphs, asked.on_error)
         results: list[Result] = []
         if good := _good(fitted):
             outputs = await _run_all(chosen.graphs, live, good)
@@ -147,10 +147,12 @@ class Endpoints:
         return {**answer, "warnings": warnings} if warnings else answer
 
     async def _fit(
-        self, uploads: Sequence[Upload], graphs: Sequence[Graph], on_error: OnError
+        self, body: Body, uploads: Sequence[Upload], graphs: Sequence[Graph], on_error: OnError
     ) -> list[Fitted | ApiError]:
-        """Decode and fit every image; with ``fail``, raise the error of the first bad one."""
-        outcomes = await self._decoder.fit(uploads, [graph.manifest.fitting for graph in graphs])
+        """Decode and fit every image, if there is room; with ``fail``, raise the error of the first bad one."""
+        fittings = {graph.manifest.fitting for graph in graphs}
+        body.hold_images(len(uploads) * sum([fitting.image_bytes for fitting in fittings]))
+        outcomes = await self._decoder.fit(uploads, fittings)
         refused = [outcome for outcome in outcomes if isinstance(outcome, ApiError)]
         metrics().images_decoded.inc(len(outcomes) - len(refused))
         for error in refused:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from serving.graphs.graph import Graph
 from serving.metrics import metrics
+from tests.fuzz import memory
 from tests.graphs import solid, write_graph
 from tests.multipart import CONTENT_TYPE, body, part
 from tests.serving.local_service import local_service
@@ -68,6 +69,41 @@ def test_a_full_server_says_so_and_recovers(models: Path, gate: Gate) -> None:
         gate.set()
         assert slow.result().status_code == 200
         assert httpx.post(f"{url}/classify", files=files(BLACK)).status_code == 200
+
+
+def test_small_files_cannot_fill_the_memory_at_the_size_of_a_large_model(tmp_path: Path, gate: Gate) -> None:
+    write_graph(tmp_path, "large", size=224)
+    dots = files(*[png(solid(0, size=1))] * 64)  # 64 x 150,528 bytes at the model's size, 13,000 as they are sent
+    room = 2 * 64 * (3 * 224**2 + 300)
+
+    def ask(url: str) -> httpx.Response:
+        return httpx.post(f"{url}/classify", files=dots, timeout=60)
+
+    with local_service(tmp_path, max_held_bytes=room, runs=1) as url, ThreadPoolExecutor(14) as threads:
+        assert [ask(url).status_code for _ in range(3)] == [200] * 3  # one after the other: each gives its room back
+        gate.clear()
+        gate.reached.clear()
+        before = memory.resident()
+        first = [threads.submit(ask, url) for _ in range(2)]
+        assert gate.reached.wait(30)
+        refused = [answer.result() for answer in [threads.submit(ask, url) for _ in range(12)]]
+        assert memory.resident() - before < 2 * room  # 14 requests: 134 MB
+        assert [answer.status_code for answer in refused] == [503] * 12
+        assert refused[0].json()["error"]["code"] == "busy"
+        assert int(refused[0].headers["retry-after"]) >= 1
+        gate.set()
+        assert [answer.result().status_code for answer in first] == [200] * 2
+        assert [answer.result().status_code for answer in [threads.submit(ask, url) for _ in range(2)]] == [200] * 2
+
+
+def test_images_that_never_fit_are_refused_for_good(tmp_path: Path) -> None:
+    write_graph(tmp_path, "large", size=224)
+    dots = [png(solid(0, size=1))] * 3
+    with local_service(tmp_path, max_held_bytes=2 * 3 * 224**2 + 10_000) as url:
+        for path in ("classify", "anomaly_score"):
+            answer = httpx.post(f"{url}/{path}", files=files(*dots), timeout=60)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_many_images")
+            assert httpx.post(f"{url}/{path}", files=files(*dots[:2]), timeout=60).status_code == 200
 
 
 def test_a_request_whose_client_has_gone_is_not_run(models: Path, gate: Gate) -> None:

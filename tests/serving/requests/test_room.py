@@ -69,3 +69,38 @@ def test_so_many_requests_are_read() -> None:
     room.admit()
     first.release()
     assert room.requests == 1
+
+
+def test_images_are_held_with_the_body_they_came_in() -> None:
+    room = Room(max_in_flight=9, max_held_bytes=100, max_reading=9)
+    one, two = Body(room, pieces(10)), Body(room, pieces(20))
+    assert received(one) + received(two) == 30
+    one.hold_images(50)
+    with pytest.raises(ApiError) as refused:
+        two.hold_images(21)
+    assert (refused.value.status, refused.value.headers) == (503, {"Retry-After": "1"})
+    two.hold_images(20)
+    assert room.held_bytes == 100
+    one.release()
+    assert room.held_bytes == 40
+    two.release()
+    assert room.held_bytes == 0
+
+
+def test_images_too_large_for_an_empty_server_are_not_asked_for_again() -> None:
+    room = Room(max_in_flight=9, max_held_bytes=100, max_reading=9)
+    body = Body(room, pieces(10))
+    assert received(body) == 10
+    with pytest.raises(ApiError, match=r"take 91 bytes .* their files 10, .* holds 100 at most; send fewer") as refused:
+        body.hold_images(91)
+    assert (refused.value.status, refused.value.code) == (413, "too_many_images")
+    assert room.held_bytes == 10
+    body.hold_images(90)
+
+
+def test_images_may_take_the_last_room_of_the_last_request() -> None:
+    room = Room(max_in_flight=1, max_held_bytes=100, max_reading=9)
+    body = Body(room, pieces(10))
+    assert received(body) == 10
+    with room.at_work():
+        body.hold_images(90)
