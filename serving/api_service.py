@@ -12,6 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from serving.layers.api_keys import ApiKey
 from serving.layers.error_shape import ErrorShape
+from serving.layers.http_only import HttpOnly
 from serving.layers.request_log import RequestLog
 from serving.layers.shortcut import Shortcut
 from serving.layers.unread_bodies import UnreadBodies
@@ -30,7 +31,7 @@ class ApiService(bentoml.Service[Any]):  # type: ignore[misc]
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Return BentoML's ASGI app inside this project's layers.
 
-        From the outermost: unread bodies, log, CORS, errors, key, shortcut.
+        From the outermost: HTTP only, unread bodies, log, CORS, errors, key, shortcut.
         """
         settings = Settings.from_environment(os.environ)
         set_up_logs(settings.log_format)
@@ -48,7 +49,7 @@ class ApiService(bentoml.Service[Any]):  # type: ignore[misc]
                 allow_headers=["X-API-Key", "Authorization", "X-Request-ID"],
                 expose_headers=["X-Request-ID", "Retry-After"],
             )
-        return UnreadBodies(RequestLog(app, access_log=settings.access_log))
+        return HttpOnly(UnreadBodies(RequestLog(app, access_log=settings.access_log)))
 
     @property
     def openapi_spec(self) -> OpenAPISpecification:

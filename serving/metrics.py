@@ -1,7 +1,7 @@
-"""Metrics: what ``GET /metrics`` counts of this service, beside what BentoML counts (docs/metrics.md).
+"""Metrics: what ``GET /metrics`` shows of this service (docs/metrics.md).
 
-With several workers Prometheus's client adds theirs up through files (its multiprocess mode), which BentoML sets up
-before a worker starts: so metrics are made at their first use and not on import.
+With several workers Prometheus's client adds theirs up through files (its multiprocess mode), for which a variable has
+to be set before it is imported: so that is done at the first use of a metric.
 """
 
 from __future__ import annotations
@@ -101,12 +101,26 @@ def metrics() -> Metrics:
 def drop_gauges_of_others(folder: Path, alive: Collection[int]) -> None:
     """Drop what processes that are not alive have last said of themselves; what they counted stays.
 
-    ``folder`` is that of Prometheus's multiprocess mode. A process that ends well has done this itself.
+    ``folder`` is that of Prometheus's multiprocess mode.
     """
     for path in folder.glob("gauge_live*.db"):
         pid = re.search(r"_(\d+)\.db$", path.name)
         if pid and int(pid[1]) not in alive:
             path.unlink(missing_ok=True)
+
+
+def metrics_page(names: Collection[str]) -> str:
+    """Return the page of ``/metrics``: the metrics of all processes of this server, added up from their files.
+
+    ``names`` are the models that answer now. To be called in a thread: it reads a few files a process. Raises
+    ValueError where PROMETHEUS_MULTIPROC_DIR is not set.
+    """
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return without_models_gone(generate_latest(registry).decode(), names)
 
 
 def without_models_gone(page: str, names: Collection[str]) -> str:

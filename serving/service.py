@@ -1,7 +1,7 @@
 """The BentoML service: ``/classify``, ``/anomaly_score`` and ``/models`` over the graphs of one models folder.
 
-BentoML brings the server, its workers, health checks, ``/metrics``, the OpenAPI document, its page and its Python
-client; requests are read and answered by ``serving.requests.endpoints``.
+BentoML brings the server, its workers, health checks, the OpenAPI document, its page and its Python client;
+requests are read and answered by ``serving.requests.endpoints``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import bentoml
 from bentoml._internal.context import server_context
 from bentoml._internal.log import configure_server_logging
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -26,7 +27,7 @@ from serving.demo import demo_routes
 from serving.graphs.live_models import LiveModels
 from serving.images.image_file import ignore_metadata_warnings
 from serving.logs import set_up_logs
-from serving.metrics import without_models_gone
+from serving.metrics import metrics_page
 from serving.openapi.forms_and_answers import AnomalyAnswer, AnomalyForm, ClassifyAnswer, ClassifyForm
 from serving.processes.hangups import POSSIBLE, hold_hangups, release_hangups
 from serving.processes.model_check import ModelCheckError, check_at_start
@@ -46,8 +47,23 @@ async def _models(request: Request) -> Response:
     return await service.endpoints.models(request)
 
 
-@bentoml.service(service_class=ApiService, name="quarterturn")
-@bentoml.asgi_app(Starlette(routes=[Route("/models", _models), *demo_routes()]), path="/")
+async def _metrics(_: Request) -> Response:
+    from prometheus_client import CONTENT_TYPE_LATEST  # not before its folder is set: serving.metrics
+
+    service: Quarterturn = bentoml.get_current_service()
+    page = await run_in_threadpool(metrics_page, service.live.current.collection.names)
+    return Response(page, media_type=CONTENT_TYPE_LATEST)
+
+
+# BentoML's own metrics have a label for every path that any client ever asks for, and its log a line: ours are
+# metrics.py and layers/request_log.py.
+@bentoml.service(
+    service_class=ApiService,
+    name="quarterturn",
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+)
+@bentoml.asgi_app(Starlette(routes=[Route("/models", _models), Route("/metrics", _metrics), *demo_routes()]), path="/")
 class Quarterturn:
     """What is in an image, and is it like anything the models were trained on?"""
 
@@ -117,10 +133,6 @@ class Quarterturn:
     async def anomaly_score(self, images: Request, **_: object) -> Response:
         """Say how unlike the training data each image is: scores, p-values and a verdict at a false-alarm rate."""
         return await self.endpoints.anomaly_score(images)
-
-    async def __metrics__(self, page: str) -> str:
-        """Change the page of ``/metrics`` before it is sent: a name that BentoML looks for."""
-        return without_models_gone(page, self.live.current.collection.names)
 
     def _reload(self) -> None:
         self._keep(self.live.reload())

@@ -16,7 +16,7 @@ from serving.errors import ApiError
 from serving.requests.error_answer import error_response
 
 _KEPT_HEADERS = (b"allow", b"retry-after", b"server")
-# BentoML's access log reads these as UTF-8 and fails on anything else.
+# BentoML's access log, where its configuration turns it on, reads these as UTF-8 and fails on anything else.
 _TEXT_HEADERS = (b"content-type", b"content-length")
 _MEANINGS = {
     404: ("not_found", "there is nothing at this path; GET /models lists the models, /docs.json describes the API"),

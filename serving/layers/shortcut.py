@@ -1,7 +1,7 @@
 """Shortcut: an ASGI layer that answers the API's two POST addresses before BentoML's middleware sees them.
 
-BentoML's access log, tracing, metrics, timeout and context cost as much as the rest of a small request
-(docs/decisions/0017); for these addresses this project has its own (request_log, metrics, endpoints).
+BentoML's tracing, timeout and context, and the way it calls a method, cost much beside a small request
+(docs/decisions/0017); what of it these addresses need, this project does itself (request_log, metrics, endpoints).
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ LINGER_BYTES = 32 * 1024 * 1024
 class UnreadBodies:
     """Wraps an ASGI app: an answer that begins before the request's body has ended says ``Connection: close``.
 
-    A refusal looks first at what has arrived already: where that is all, the connection is kept. It is to be the
-    outermost layer, so that what follows the answer counts for no other's time.
+    A refusal looks first at what has arrived already: where that is all, the connection is kept. It is to be
+    outside the layers that take times, so that what follows the answer counts for none.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -93,8 +93,13 @@ def test_a_server_from_the_bento_answers(project: Path, bento: Path, tmp_path: P
     ):
         listed = client.get("/models").json()
         answer = client.post("/classify", files={"images": HORSE})
+        assert client.get("/nothing").status_code == 404
+        metrics = client.get("/metrics").raise_for_status().text
     assert {model["name"]: model["digest"] for model in listed["models"]} == digests
     assert answer.status_code == 200
     assert answer.json()["model"]["digest"] == digests[answer.json()["model"]["name"]]
     assert 0 < answer.json()["results"][0]["probability"] <= 1
-    assert "Traceback" not in (tmp_path / "log").read_text()
+    assert 'quarterturn_requests_total{endpoint="other",status="404"} 1.0' in metrics
+    log = (tmp_path / "log").read_text()
+    assert "Traceback" not in log
+    assert "/nothing" not in metrics + log

@@ -54,6 +54,7 @@ def test_every_line_is_a_json_object(tmp_path: Path, command: list[str]) -> None
     ):
         answer = httpx.post(f"{url}/classify", files={"images": hostile_tiff()}, timeout=60)
         assert answer.status_code == 422
+        assert httpx.get(f"{url}/nothing", timeout=60).status_code == 404
         wait_for(log, "Using code not yet in table")
         path.write_bytes(b"junk")
         process.send_signal(signal.SIGHUP)
@@ -69,6 +70,7 @@ def test_every_line_is_a_json_object(tmp_path: Path, command: list[str]) -> None
         isinstance(record, dict) and {"time", "level", "logger", "process", "message"} <= record.keys()
         for record in records
     )
+    assert len([record for record in records if "/nothing" in record["message"]]) == 1  # one line a request
     by_logger = {record["logger"]: record for record in records}
     assert by_logger["stderr"]["message"].endswith("Using code not yet in table.")
     assert by_logger["stderr"]["level"] == "warning"

@@ -20,10 +20,9 @@ def local_service(models: Path, **settings: object) -> Iterator[str]:
 
     with pytest.MonkeyPatch.context() as patch, socket.create_server(("127.0.0.1", 0)) as listening:
         patch.setenv("QUARTERTURN_MODELS", str(models))
-        patch.setitem(Quarterturn.config, "metrics", {"enabled": False})  # a process can register them only once
         for name, value in settings.items():
             patch.setenv(f"QUARTERTURN_{name.upper()}", str(value))
-        server = uvicorn.Server(uvicorn.Config(Quarterturn.to_asgi(), log_config=None, ws="none"))
+        server = uvicorn.Server(uvicorn.Config(Quarterturn.to_asgi(), log_config=None))
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         try:
