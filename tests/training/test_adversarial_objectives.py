@@ -93,7 +93,7 @@ class SureOfTheWrongClass:
         }
 
     def rotation_gradient(self, turns: int) -> Tensor:
-        """Return that of the rotation loss of one view turned by ``turns``, [3, size, size], in the view's own frame."""
+        """Return that of a view turned by ``turns``, [3, size, size], in the view's own frame."""
         gradient = torch.zeros(3, SIZE, SIZE)
         if turns < 3:
             gradient[0, 0, turns] = -self.gains[turns]
