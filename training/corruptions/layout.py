@@ -15,6 +15,7 @@ import numpy as np
 from training.corruptions.catalog import CORRUPTIONS, SEVERITIES
 from training.data.image_set import DataError, Images, Labels
 
+NAME = "cifar10-c"  # of the data set
 LABELS_FILE = "labels.npy"
 MARK_FILE = "generated.json"
 
@@ -55,12 +56,12 @@ def open_corrupted_images(folder: Path, size: int, classes: int) -> CorruptedIma
     """Return what ``folder`` holds, None if there is no such folder, or no corruption in it.
 
     Checks that labels repeat severity by severity and lie in 0 .. classes-1, and that every file has an image for each
-    label, of ``size`` pixels. A file that a mark does not list is unfinished and not counted. Raises DataError.
+    label, of ``size`` pixels. Raises DataError.
     """
     if not folder.is_dir():
         return None
     mark = read_mark(folder)
-    there = [name for name in CORRUPTIONS if npy_path(folder, name).is_file() and (not mark or name in mark["made"])]
+    there = finished(folder, mark)
     if not there:
         return None
     labels = _read_labels(folder / LABELS_FILE, classes)
@@ -73,6 +74,11 @@ def open_corrupted_images(folder: Path, size: int, classes: int) -> CorruptedIma
                 f"{expected[0]} labels and a network of {size} pixels it must hold uint8 {list(expected)}"
             )
     return CorruptedImages(folder, labels, tuple(there), mark)
+
+
+def finished(folder: Path, mark: Mark | None) -> list[str]:
+    """Return the corruptions that ``folder`` holds; a file that a mark does not list is unfinished and not counted."""
+    return [name for name in CORRUPTIONS if npy_path(folder, name).is_file() and (not mark or name in mark["made"])]
 
 
 def read_mark(folder: Path) -> Mark | None:
