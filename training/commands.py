@@ -24,6 +24,7 @@ def recipes(as_json: Annotated[bool, typer.Option("--json", help="print a JSON l
     from rich.console import Console
     from rich.table import Column, Table
 
+    from training.published import DERIVED, with_mark
     from training.recipe_files import all_recipes
 
     listed = all_recipes()
@@ -33,9 +34,10 @@ def recipes(as_json: Annotated[bool, typer.Option("--json", help="print a JSON l
         return
     table = Table(Column("recipe", no_wrap=True), "target", "row", "published")
     for recipe in listed:
-        figures = ", ".join(f"{figure.metric} {figure.value}" for figure in recipe.published)
+        figures = ", ".join(f"{figure.metric} {with_mark(figure.value, figure.derived)}" for figure in recipe.published)
         table.add_row(recipe.name, ", ".join(recipe.targets) or "-", recipe.row, figures or "-")
     Console().print(table)
+    typer.echo(DERIVED)
 
 
 def data(
@@ -51,31 +53,27 @@ def data(
     from rich.table import Table
 
     from training.data import catalog
+    from training.data_root import ARRAYS, data_set_states
 
     if download is not None:
         catalog.download(root, download)
     if generate is not None:
         _generate(root, generate, source, limit, seed)
-    there = {entry.name for entry in root.iterdir() if entry.is_dir()} if root.is_dir() else set()
     table = Table("data set", "there", "for", "how to get it")
-    for entry in catalog.CATALOG:
-        is_there = entry.name in there
-        table.add_row(
-            entry.name, "yes" if is_there else "no", entry.purpose, "-" if is_there else catalog.describe(entry)
-        )
-    for name in sorted(there - {entry.name for entry in catalog.CATALOG}):
-        if not name.startswith("."):
-            table.add_row(name, "yes", "a data set of your own", "-")
+    for state in data_set_states(root):
+        table.add_row(state.name, state.there, state.purpose, state.how)
     Console().print(table)
+    typer.echo(ARRAYS)
 
 
 def _generate(root: Path, name: str, source: str, limit: int, seed: int) -> None:
-    from training.corruptions import generate as corruptions
+    from training.corruptions.generate import generate
+    from training.corruptions.layout import NAME
     from training.data.image_set import DataError
 
-    if name != corruptions.NAME:
-        raise DataError(f"cannot generate {name!r}; can: {corruptions.NAME}")
-    mark = corruptions.generate(root, source=source, seed=seed, limit=limit)
+    if name != NAME:
+        raise DataError(f"cannot generate {name!r}; can: {NAME}")
+    mark = generate(root, source=source, seed=seed, limit=limit)
     typer.echo(f"{root / name}: {len(mark['made'])} corruptions of {mark['source']['count']} images of {source}")
 
 

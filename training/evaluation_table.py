@@ -9,6 +9,7 @@ from training.attacks.in_words import attack_lines
 from training.corruptions.in_words import corruption_lines
 from training.detectors import TITLES
 from training.evaluation import METRICS, Evaluation
+from training.published import DERIVED, with_mark
 
 METRIC_TITLES = {"auroc": "AUROC", "aupr": "AUPR", "fpr95": "FPR95"}
 
@@ -54,10 +55,10 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
         beside = "not measured by this run" if measured is None else f"measured {measured:.1f}"
         if "measured_over" in figure:
             beside += f" over {figure['measured_over']}"
-        console.print(
-            f"{figure['metric']}: published {figure['published_percent']} ({figure['where']}), {beside}",
-            highlight=False,
-        )
+        published = with_mark(figure["published_percent"], figure["derived"])
+        console.print(f"{figure['metric']}: published {published} ({figure['where']}), {beside}", highlight=False)
+    if any(figure["derived"] for figure in evaluation["published"]):
+        console.print(DERIVED, highlight=False)
 
 
 def exposures(evaluation: Evaluation) -> list[str]:

@@ -9,6 +9,13 @@ from training.recipe import Recipe
 # What Figure 5 averages over, by the names of our sets; others are in no mean that stands beside the paper's.
 PAPER_SETS = ("gaussian", "rademacher", "blobs", "textures", "svhn", "places365", "lsun", "cifar100")
 
+DERIVED = "* follows from printed figures by arithmetic."
+
+
+def with_mark(value: float, derived: bool) -> str:
+    """Return a published figure for a reader: with a '*', which DERIVED explains, if the paper does not print it."""
+    return f"{value}*" if derived else f"{value}"
+
 
 def measured_figures(recipe: Recipe, evaluation: dict[str, Any]) -> dict[str, float]:
     """Return an evaluation's single figures as fractions, by metric name; only those that it measured.

@@ -107,8 +107,22 @@ def test_ctrl_c_leaves_nothing(tmp_path: Path, with_fetch: Callable[[Callable[[P
 
 def test_what_is_there_is_not_fetched_again(tmp_path: Path) -> None:
     (tmp_path / "cifar10").mkdir()
-    with pytest.raises(DataError, match="cifar10 exists already"):
+    (tmp_path / "cifar10" / "data_batch_1").write_bytes(b"x")
+    with pytest.raises(DataError, match="cifar10 exists already; remove it to fetch"):
         download(tmp_path, "cifar10")
+
+
+def test_an_empty_folder_is_filled(tmp_path: Path, with_fetch: Callable[[Callable[[Path], None]], None]) -> None:
+    (tmp_path / "cifar10").mkdir()
+    with_fetch(fetch)
+    download(tmp_path, "cifar10")
+    assert len(load_images(tmp_path, "cifar10", "train", Fitting(size=32, shorter_side=32))) == 5
+
+
+def test_sets_for_ood_alone_are_those_whose_purpose_is_no_other() -> None:
+    assert {entry.name for entry in CATALOG if entry.only_ood} == {
+        entry.name for entry in CATALOG if entry.purpose.startswith("OOD")
+    }
 
 
 @pytest.mark.parametrize("name", ["lsun", "photos", "../cifar10"])

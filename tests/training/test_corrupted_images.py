@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from typer.testing import CliRunner
 
 from tests.training.runs import make_data_root, make_run
 from training.commands import add_commands
+from training.corruptions import generate as making
 from training.corruptions.catalog import CORRUPTIONS, SEVERITIES, TEST
 from training.corruptions.evaluation import corrupted_test_images, evaluate_corruptions
 from training.corruptions.generate import CHUNK, corrupt, generate
@@ -95,6 +99,32 @@ def test_the_number_of_processes_changes_nothing(root: Path, tmp_path: Path) -> 
     generate(tmp_path, seed=7, processes=2)
     for path in (root / "cifar10-c").iterdir():
         assert (tmp_path / "cifar10-c" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_said_and_finished_files_are_kept(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once two corruptions are written, one of the processes is killed, as the system does when memory runs out."""
+    (tmp_path / "cifar10").symlink_to(root / "cifar10")
+    folder, write = tmp_path / "cifar10-c", making._write
+
+    def write_then_kill(*arguments: Any) -> None:
+        write(*arguments)
+        if (folder / "shot_noise.npy").exists():
+            process = multiprocessing.active_children()[0]
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(making, "_write", write_then_kill)
+        with pytest.raises(DataError, match=r"one of the 2 processes .* was killed or crashed.*files are kept"):
+            generate(tmp_path, seed=7, processes=2)
+    assert json.loads((folder / "generated.json").read_text())["made"] == ["gaussian_noise", "shot_noise"]
+    kept = (folder / "shot_noise.npy").stat().st_mtime_ns
+    assert generate(tmp_path, seed=7, processes=1)["made"][:3] == ["gaussian_noise", "shot_noise", "impulse_noise"]
+    assert (folder / "shot_noise.npy").stat().st_mtime_ns == kept
 
 
 def test_each_chunk_of_images_draws_its_own() -> None:

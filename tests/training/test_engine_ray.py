@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from training.reproduce.engine_ray import RayEngine
 from training.reproduce.job_process import last_line, log_path
 from training.reproduce.jobs import Job, is_finished
-from training.reproduce.run_job import STOPPED
+from training.reproduce.run_job import FAILED, STOPPED
 from training.reproduce.sweep import run_sweep
 from training.run_folder import RunFolder
 
@@ -68,6 +70,47 @@ def test_a_job_asked_to_stop_leaves_a_checkpoint(engine: RayEngine, small_cifar1
     running.stop()
     assert _end_of(running) == STOPPED
     assert 0 < run.load_checkpoint()["step"] < 4000
+
+
+def test_a_job_that_ray_loses_says_so_whatever_its_log_said_before(
+    engine: RayEngine, small_cifar10: Path, tmp_path: Path
+) -> None:
+    """The process in which Ray runs the task is killed; the log has an earlier attempt's reason."""
+    job = Job("cifar10-baseline", "smoke", 0, (*FEW, "optimiser.epochs=4000", "trainer.log_every=1"))
+    log = log_path(job, tmp_path)
+    log.parent.mkdir(parents=True)
+    log.write_text("error: no data set 'nothing'\n")
+    running = engine.start(job, small_cifar10, tmp_path, None)
+    end = time.monotonic() + 240
+    while (parent := _parent_of_the_job_in(tmp_path)) is None:
+        assert time.monotonic() < end, "it did not begin in time"
+        time.sleep(0.05)
+    os.kill(parent, signal.SIGKILL)
+    assert _end_of(running) == FAILED
+    said = [line for line in log.read_text().splitlines() if line.startswith("error: ")]
+    assert said[0] == "error: no data set 'nothing'"
+    assert len(said) == 2
+    assert said[1].startswith("error: Ray: The worker died unexpectedly")
+
+
+def test_a_job_that_cannot_be_started_says_why(engine: RayEngine, small_cifar10: Path, tmp_path: Path) -> None:
+    """A command line that is longer than the system allows is an error of the task itself, whose text comes back."""
+    job = Job("cifar10-baseline", "smoke", 0, (f"evaluation.ood=[{' ' * 200_000}]",))
+    outcome = run_sweep([job], small_cifar10, tmp_path, engine)
+    (failure,) = outcome.failures
+    assert failure.reason.startswith("error: Ray: OSError: [Errno 7] Argument list too long")
+
+
+def _parent_of_the_job_in(runs: Path) -> int | None:
+    """Return the process in which Ray runs the task: the parent of the job that ``runs`` is an argument of."""
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            arguments = (status.parent / "cmdline").read_bytes().decode().split("\0")
+            if "training.reproduce.run_job" in arguments and str(runs.resolve()) in arguments:
+                return next(int(line.split()[1]) for line in status.read_text().splitlines() if "PPid:" in line)
+        except OSError:
+            continue  # it has ended
+    return None
 
 
 def _end_of(running, seconds: float = 120) -> int:  # type: ignore[no-untyped-def]

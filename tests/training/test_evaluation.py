@@ -19,6 +19,8 @@ from training.data.splits import halves
 from training.evaluation import ALPHA, current_evaluation, evaluate_run, evaluated_indices, evaluation_summary
 from training.evaluation_table import print_evaluation
 from training.metrics import auroc
+from training.published import beside_published
+from training.recipe_files import load_recipe
 from training.run_folder import RunError, RunFolder, load_network
 from training.scorer import build_scorer
 from training.training_run import calibration_images, fitting_of, load_split
@@ -148,6 +150,20 @@ def test_the_mean_over_sets_stands_beside_the_papers(classifier: tuple[RunFolder
     stream = io.StringIO()
     print_evaluation(evaluation, Console(file=stream, width=400))
     assert f"measured {figure['measured_percent']:.1f} over 2 of the 8 sets, without rademacher" in stream.getvalue()
+
+
+@pytest.mark.parametrize(("recipe", "derived"), [("cifar10-trades", True), ("cifar10-adversarial", False)])
+def test_a_figure_that_the_paper_does_not_print_is_marked(
+    classifier: tuple[RunFolder, dict[str, Any]], recipe: str, derived: bool
+) -> None:
+    _, evaluation = classifier
+    stream = io.StringIO()
+    published = beside_published(load_recipe(recipe), evaluation)
+    print_evaluation({**evaluation, "published": published}, Console(file=stream, width=400))
+    shown = stream.getvalue()
+    assert ("accuracy_pgd20: published 51.37* (" in shown) == derived
+    assert ("accuracy_pgd20: published 44.8 (" in shown) == (not derived)
+    assert ("* follows from printed figures by arithmetic" in shown) == derived
 
 
 def test_half_of_the_test_images_calibrates_the_other_reports(cifar_root: Path, tmp_path: Path) -> None:

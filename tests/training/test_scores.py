@@ -8,6 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.special import softmax
+from scipy.stats import entropy
+from sklearn.metrics import log_loss
 
 from training import scores
 
@@ -16,8 +19,8 @@ def logits_of(*rows: list[float]) -> torch.Tensor:
     return torch.log(torch.tensor(rows))
 
 
-def arrays_of_logits(*shape: int) -> st.SearchStrategy[torch.Tensor]:
-    values = st.floats(-30, 30, width=32)
+def arrays_of_logits(*shape: int, largest: float = 30) -> st.SearchStrategy[torch.Tensor]:
+    values = st.floats(-largest, largest, width=32)
     return arrays(np.float32, shape, elements=values).map(torch.from_numpy)
 
 
@@ -57,6 +60,20 @@ def test_half_precision_logits_give_float32_scores() -> None:
     logits = logits_of([0.2, 0.7, 0.1]).to(torch.bfloat16)
     assert scores.kl_uniform(logits).dtype == torch.float32
     assert scores.max_softmax_score(logits).dtype == torch.float32
+
+
+@given(arrays_of_logits(3, 5))
+def test_kl_uniform_is_scipys(logits: torch.Tensor) -> None:
+    probabilities = softmax(logits.double().numpy(), axis=-1)
+    expected = entropy(np.full(probabilities.shape, 1 / 5), probabilities, axis=-1)
+    assert scores.kl_uniform(logits).numpy() == pytest.approx(expected, rel=1e-4, abs=1e-4)
+
+
+@given(arrays_of_logits(2, 4, 4, largest=15))  # scikit-learn cuts off probabilities below 2e-16
+def test_rotation_loss_is_scikit_learns(logits: torch.Tensor) -> None:
+    probabilities = softmax(logits.double().numpy(), axis=-1)
+    expected = [log_loss(range(4), views, labels=range(4)) for views in probabilities]
+    assert scores.rotation_loss(logits).numpy() == pytest.approx(expected, rel=1e-4, abs=1e-4)
 
 
 @given(arrays_of_logits(3, 5))

@@ -11,6 +11,7 @@ import json
 import multiprocessing
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,13 @@ from serving.graphs.providers import available_cores
 from serving.images.fitting import Fitting
 from training.corruptions.catalog import CORRUPTIONS, SEVERITIES
 from training.corruptions.frost_photographs import HOW_TO_GET, frost_folder
-from training.corruptions.layout import LABELS_FILE, MARK_FILE, Mark, npy_path, read_mark
+from training.corruptions.layout import LABELS_FILE, MARK_FILE, NAME, Mark, npy_path, read_mark
 from training.data.draws import generator
 from training.data.image_set import DataError, Images, ImageSet
 from training.data.sources import load_images
 from training.data.splits import share_of_each_class
 from training.progress import note, progress_bar
 
-NAME = "cifar10-c"
 SIZE = 32
 VERSION = 1  # of the draws and definitions: files of another version are not gone on with
 CHUNK = 250  # images whose draws come from one generator
@@ -47,7 +47,7 @@ def generate(
     ``limit``: about so many images, of each class its share, 0 for all. ``processes``: default, one a core. Each
     finished NAME.npy is kept: a call that was stopped goes on where it was, and frost, left out and named while its
     photographs are not installed, is added by a later one. Raises DataError if the folder holds published files, or
-    others than this call would make; and for a source that cannot be read.
+    others than this call would make; for a source that cannot be read; and if a process that helps is killed.
     """
     folder = root / NAME
     test = load_images(root, source, "test", Fitting(size=SIZE, shorter_side=SIZE))
@@ -133,7 +133,10 @@ def _npy(array: NDArray[Any]) -> bytes:
 
 @contextmanager
 def _workers(images: Images, seed: int, processes: int | None) -> Iterator[Work]:
-    """Yield what corrupts chunks, in order: in this process, or in several. Work not begun is dropped at an error."""
+    """Yield what corrupts chunks, in order: in this process, or in several. Work not begun is dropped at an error.
+
+    Raises DataError if one of several processes is killed.
+    """
     count = processes if processes is not None else available_cores()
     if count <= 1:
         yield lambda tasks: (_corrupt_chunk(images, seed, task) for task in tasks)
@@ -141,6 +144,11 @@ def _workers(images: Images, seed: int, processes: int | None) -> Iterator[Work]
     pool = ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _keep, (images, seed))
     try:
         yield lambda tasks: pool.map(_corrupt_kept, tasks)
+    except BrokenProcessPool as error:
+        raise DataError(
+            f"one of the {count} processes that make {NAME} was killed or crashed, as when memory runs out; "
+            "finished files are kept, and the same call goes on from there"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 

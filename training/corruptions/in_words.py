@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from training.corruptions.catalog import CORRUPTIONS, TEST
-from training.corruptions.generate import NAME
+from training.corruptions.layout import NAME
 
 
 def corruption_lines(evaluation: dict[str, Any]) -> list[str]:

@@ -15,6 +15,7 @@ import numpy as np
 from training.corruptions.catalog import CORRUPTIONS, SEVERITIES
 from training.data.image_set import DataError, Images, Labels
 
+NAME = "cifar10-c"  # of the data set
 LABELS_FILE = "labels.npy"
 MARK_FILE = "generated.json"
 
@@ -51,26 +52,18 @@ def npy_path(folder: Path, name: str) -> Path:
     return folder / f"{name}.npy"
 
 
-def corruptions_there(folder: Path) -> tuple[str, ...]:
-    """Return the corruptions that ``folder`` holds, in the order of the catalogue; none if there is no such folder.
-
-    A file that a mark does not list is unfinished and not counted. Raises DataError for a damaged mark.
-    """
-    mark = read_mark(folder) if folder.is_dir() else None
-    made = CORRUPTIONS if mark is None else mark["made"]
-    return tuple(name for name in CORRUPTIONS if name in made and npy_path(folder, name).is_file())
-
-
 def open_corrupted_images(folder: Path, size: int, classes: int) -> CorruptedImages | None:
     """Return what ``folder`` holds, None if there is no such folder, or no corruption in it.
 
     Checks that labels repeat severity by severity and lie in 0 .. classes-1, and that every file has an image for each
     label, of ``size`` pixels. Raises DataError.
     """
-    there = corruptions_there(folder)
-    if not there:
+    if not folder.is_dir():
         return None
     mark = read_mark(folder)
+    there = finished(folder, mark)
+    if not there:
+        return None
     labels = _read_labels(folder / LABELS_FILE, classes)
     expected = (len(SEVERITIES) * len(labels), size, size, 3)
     for name in there:
@@ -80,7 +73,12 @@ def open_corrupted_images(folder: Path, size: int, classes: int) -> CorruptedIma
                 f"{npy_path(folder, name)} holds {stored.dtype} {list(stored.shape)}; with {LABELS_FILE} of "
                 f"{expected[0]} labels and a network of {size} pixels it must hold uint8 {list(expected)}"
             )
-    return CorruptedImages(folder, labels, there, mark)
+    return CorruptedImages(folder, labels, tuple(there), mark)
+
+
+def finished(folder: Path, mark: Mark | None) -> list[str]:
+    """Return the corruptions that ``folder`` holds; a file that a mark does not list is unfinished and not counted."""
+    return [name for name in CORRUPTIONS if npy_path(folder, name).is_file() and (not mark or name in mark["made"])]
 
 
 def read_mark(folder: Path) -> Mark | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from training.corruptions.catalog import CORRUPTIONS
-from training.corruptions.layout import corruptions_there
+from training.corruptions.layout import finished, read_mark
 from training.data.image_set import DataError
 from training.data.ood import is_there
 from training.evaluation_file import missing_in
@@ -53,6 +53,6 @@ def _not_there(recipe: Recipe, root: Path) -> list[str]:
     names = [name for name in recipe.evaluation.ood if not is_there(root, name)]
     if recipe.evaluation.corruptions is not None:
         folder = recipe.evaluation.corruptions.data
-        there = corruptions_there(root / folder)
+        there = finished(root / folder, read_mark(root / folder))
         names += [f"{folder}/{name}" for name in CORRUPTIONS if name not in there] if there else [folder]
     return names

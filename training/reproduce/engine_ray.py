@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from training.reproduce.engine import EngineError
+from training.reproduce.job_process import add_line, log_path
 from training.reproduce.jobs import Job
 from training.reproduce.run_job import FAILED, STOPPED
 
@@ -25,11 +26,14 @@ _STOP_FILE = ".stop"
 class RayJob:
     """A task of the cluster, running or waiting there."""
 
-    def __init__(self, ray: Any, reference: Any, stop_file: Path) -> None:
-        self._ray, self._reference, self._stop_file = ray, reference, stop_file
+    def __init__(self, ray: Any, reference: Any, stop_file: Path, log: Path) -> None:
+        self._ray, self._reference, self._stop_file, self._log = ray, reference, stop_file, log
 
     def poll(self) -> int | None:
-        """Return its exit status, or None while it runs or waits for a place."""
+        """Return its exit status, or None while it runs or waits for a place.
+
+        Where Ray lost it, or could not start it, that is FAILED, and the job's log ends with the reason.
+        """
         ready, _ = self._ray.wait([self._reference], timeout=0)
         return self._status() if ready else None
 
@@ -43,8 +47,16 @@ class RayJob:
             return int(self._ray.get(self._reference))
         except self._ray.exceptions.TaskCancelledError:
             return STOPPED
-        except self._ray.exceptions.RayError:
+        except self._ray.exceptions.RayError as error:
+            add_line(self._log, f"error: Ray: {_reason(error)}")
             return FAILED
+
+
+def _reason(error: Any) -> str:
+    """Return in a line what Ray says, or, for an error that the task itself raised, what that was."""
+    cause = getattr(error, "cause", None)
+    text = str(error) if cause is None else f"{type(cause).__name__}: {cause}"
+    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
 
 
 class RayEngine:
@@ -76,7 +88,7 @@ class RayEngine:
         stop_file.parent.mkdir(parents=True, exist_ok=True)
         stop_file.unlink(missing_ok=True)
         arguments = (described, str(data.resolve()), str(runs.resolve()), deadline, self._cores)
-        return RayJob(self._ray, self._task.remote(*arguments), stop_file)
+        return RayJob(self._ray, self._task.remote(*arguments), stop_file, log_path(job, runs))
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from signal import Signals
@@ -56,6 +57,12 @@ def stop_process(process: subprocess.Popen[bytes]) -> None:
 def log_path(job: Job, runs: Path) -> Path:
     """Return where a job's log is."""
     return runs / job.name / LOG_FILE
+
+
+def add_line(log: Path, line: str) -> None:
+    """Add a line to a job's log, where that can be written."""
+    with suppress(OSError), log.open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
 
 
 def reason_of(status: int, log: Path) -> str:
