@@ -22,19 +22,19 @@ from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
+from PIL.TiffTags import TAGS_V2_GROUPS
 from PIL.WebPImagePlugin import WebPImageFile
 
 from serving.images.fitting import Fitting
+from serving.images.parts import MAX_EXIF_BYTES, needed_parts
 from serving.images.picture import Picture, bands
 
 DEFAULT_MAX_PIXELS = 50_000_000
 # Pillow's own alarm, a process-wide setting, goes off above this; a higher limit of ours would be an empty promise.
 MAX_PIXELS_LIMIT = 1024**3 // 4 // 3
-# Each scan of a progressive JPEG may touch every pixel in a few bytes; encoders make about ten.
-MAX_JPEG_SCANS = 100
-MAX_JPEG_JUNK = 65_536
-# Segments of a JPEG, chunks of a PNG: Pillow walks them in Python, and encoders make some thousands at most.
-MAX_PARTS = 50_000
+# A BMP with run-length encoding is decoded in Python: a megapixel takes 0.2 s, and each run some time of its own.
+MAX_RUN_LENGTH_PIXELS = 1 << 20
+MAX_RUN_LENGTH_BYTES = 4 << 20
 # A resized image keeps this many times its shorter side of the longer one, so that a 1 x 100000 strip stays small.
 MAX_ASPECT = 8
 
@@ -51,10 +51,11 @@ _FORMATS: list[tuple[str, re.Pattern[bytes], Callable[[BytesIO], ImageFile]]] = 
     ("GIF", re.compile(rb"GIF8[79]a"), GifImageFile),
     ("TIFF", re.compile(rb"II[*+]\0|MM\0[*+]"), TiffImageFile),
 ]
-_JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
-_JPEG_START, _JPEG_END, _JPEG_SCAN, _JPEG_TEMPORARY = 0xD8, 0xD9, 0xDA, 0x01
 
 _EXIF_ORIENTATION = 0x0112
+# EXIF in hexadecimal, as a text of a PNG.
+_RAW_EXIF = "Raw profile type exif"
+_BMP_RUN_LENGTH = (BmpImageFile.COMPRESSIONS["RLE8"], BmpImageFile.COMPRESSIONS["RLE4"])
 # Bytes of memory a pixel takes at most while it is decoded (docs/deployment.md has measured ones): a picture has four,
 # a progressive JPEG its coefficients, a TIFF a strip or tile of up to eight bytes a pixel, a WebP three more canvases.
 _BYTES_A_PIXEL = {"PNG": 4, "JPEG": 4, "WebP": 16, "BMP": 4, "GIF": 4, "TIFF": 12}
@@ -89,7 +90,7 @@ def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.
     are black. Colour profiles are not applied.
 
     ``max_pixels``, at most MAX_PIXELS_LIMIT, bounds width x height as the header states them, before any pixel is
-    decoded. Raises ImageError.
+    decoded; of a BMP with run-length encoding MAX_RUN_LENGTH_PIXELS does too. Raises ImageError.
     """
     return OpenedImage(data, max_pixels=max_pixels).whole()
 
@@ -97,18 +98,15 @@ def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.
 class OpenedImage:
     """An image file of which the header has been read and judged, and no pixel decoded yet; as ``decode_image``.
 
-    ``decoding_bytes``: how much memory decoding it takes, an upper bound beside the file itself. Raises ImageError.
+    ``decoding_bytes``: how much memory decoding its pixels takes, an upper bound beside the file itself and what its
+    reader copies of that. Raises ImageError.
     """
 
     def __init__(self, data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> None:
         self._name, reader = _format_of(data)
         self._max_pixels = max_pixels
         try:
-            if self._name == "JPEG":
-                _check_jpeg(data)
-            elif self._name == "PNG":
-                _check_png(data)
-            image = reader(BytesIO(data))
+            image = reader(BytesIO(needed_parts(self._name, data)))
             width, height = image.size
             _check_size(width, height, max_pixels)
             pixels = width * height
@@ -116,6 +114,8 @@ class OpenedImage:
                 tile = int(image.tag_v2.get(TILEWIDTH, 1)), int(image.tag_v2.get(TILELENGTH, 1))
                 _check_size(*tile, max_pixels)
                 pixels = max(pixels, tile[0] * tile[1])
+            elif isinstance(image, BmpImageFile) and image.info["compression"] in _BMP_RUN_LENGTH:
+                _check_run_length(pixels, len(data))
         except Exception as error:
             raise self._refusal(error) from error
         self._image = image
@@ -142,6 +142,11 @@ class OpenedImage:
         del self._image
 
     def _decoded(self) -> Picture:
+        if isinstance(self._image, TiffImageFile):
+            # The directories within the first are of no use, and would be read whole.
+            exif = self._image.getexif()
+            for tag in exif.keys() & TAGS_V2_GROUPS.keys():
+                del exif[tag]
         self._image.load()
         return Picture(self._image, _orientation(self._image))
 
@@ -158,11 +163,11 @@ class OpenedImage:
 
 
 def ignore_metadata_warnings() -> None:
-    """Let nothing come of Pillow's warnings of corrupt metadata, in this process and from now on.
+    """Let nothing come of Pillow's warnings, of corrupt metadata or many pixels, in this process and from now on.
 
     Python remembers the text of every warning that it shows; here a client chooses the texts, and memory would grow.
     """
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def fit_image(image: Image.Image | Picture, fitting: Fitting) -> NDArray[np.uint8]:
@@ -247,40 +252,18 @@ def _too_large(max_pixels: int) -> str:
     return f"an image may have {max_pixels} pixels"
 
 
-def _check_jpeg(data: bytes) -> None:
-    """Refuse a JPEG that a few bytes make slow to read: endless scans, segments, or junk between the segments."""
-    scans, segments, junk, position = 0, 0, 0, 2
-    while marker := _JPEG_MARKER.search(data, position):
-        code = marker[1][0]
-        if code == _JPEG_END:
-            return
-        if scans == 0:
-            junk += marker.start() - position
-        scans += code == _JPEG_SCAN
-        segments += 1
-        if scans > MAX_JPEG_SCANS or segments > MAX_PARTS or junk > MAX_JPEG_JUNK:
-            raise ImageError(
-                "undecodable_image",
-                f"this JPEG file has more than {MAX_JPEG_SCANS} scans, {MAX_PARTS} segments "
-                f"or {MAX_JPEG_JUNK} stray bytes",
-            )
-        position = marker.end()
-        if code not in (_JPEG_START, _JPEG_TEMPORARY):
-            position += int.from_bytes(data[position : position + 2], "big")
-
-
-def _check_png(data: bytes) -> None:
-    """Refuse a PNG of endless chunks; each is its length in four bytes, a name of four, a body, a checksum."""
-    chunks, position = 0, 8
-    while position < len(data):
-        position += 12 + int.from_bytes(data[position : position + 4], "big")
-        chunks += 1
-        if chunks > MAX_PARTS:
-            raise ImageError("undecodable_image", f"this PNG file has more than {MAX_PARTS} chunks")
+def _check_run_length(pixels: int, size: int) -> None:
+    most = "a BMP file with run-length encoding may have"
+    if pixels > MAX_RUN_LENGTH_PIXELS:
+        raise ImageError("image_too_large", f"{most} {MAX_RUN_LENGTH_PIXELS} pixels; save it without, or as PNG")
+    if size > MAX_RUN_LENGTH_BYTES:
+        raise ValueError(f"{most} {MAX_RUN_LENGTH_BYTES} bytes")
 
 
 def _orientation(image: ImageFile) -> int:
     try:
+        if len(image.info.get(_RAW_EXIF, "")) > 4 * MAX_EXIF_BYTES:
+            return 1
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except Exception:
         return 1  # a corrupt EXIF says nothing about the pixels

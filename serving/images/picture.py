@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import BITSPERSAMPLE, TiffImageFile
 
@@ -128,14 +129,19 @@ def _from_16_bit(image: Image.Image) -> _Conversion:
 def _from_unbounded(image: Image.Image) -> _Conversion:
     peak = 0.0
     for box in bands((0, 0, *image.size)):
-        values = np.asarray(image.crop(box), dtype=np.float64)
+        values = _wide(image.crop(box))
         peak = max(peak, float(values.max(where=np.isfinite(values), initial=0.0)))
     whites = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
     white = next((white for white in whites if peak <= white), peak)
 
     def convert(part: Image.Image) -> Image.Image:
-        values = np.nan_to_num(np.asarray(part, dtype=np.float64), nan=0.0, posinf=np.inf, neginf=0.0)
+        values = np.nan_to_num(_wide(part), nan=0.0, posinf=np.inf, neginf=0.0)
         scaled = (np.clip(values, 0.0, white) * (255.0 / white)).round().astype(np.uint8)
         return Image.fromarray(scaled).convert("RGB")
 
     return convert
+
+
+def _wide(part: Image.Image) -> NDArray[np.float64]:
+    with np.errstate(invalid="ignore"):  # a signalling NaN becomes a quiet one
+        return np.asarray(part).astype(np.float64)

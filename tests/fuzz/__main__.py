@@ -1,7 +1,7 @@
 """``make fuzz SECONDS=600``: damaged images and requests for so long, with fresh seeds; status 1 at the first fault.
 
 Half of the time goes to image files, half to requests. With atheris (``pip install -e '.[fuzz]'``) the images are
-mutated under its guidance, toward code of Pillow and of serving.images.image_file that no file has reached. A fault is
+mutated under its guidance, toward code of Pillow and of serving.images that no file has reached. A fault is
 printed with the command that repeats it, or with the file that raised it.
 """
 

@@ -1,6 +1,6 @@
 """Image fuzzing guided by coverage: ``python -m tests.fuzz.guided CORPUS [OPTIONS]``, with libFuzzer's options.
 
-atheris keeps the files that reach new code of Pillow or of serving.images.image_file and damages those further, in turn
+atheris keeps the files that reach new code of Pillow or of serving.images and damages those further, in turn
 with the mutations of this package.
 """
 
@@ -11,7 +11,7 @@ from random import Random
 
 import atheris
 
-with atheris.instrument_imports(include=["PIL", "serving.images.image_file"]):
+with atheris.instrument_imports(include=["PIL", "serving.images"]):
     from tests.fuzz.images import judge, pillow_as_served, seeds
 
 from tests.fuzz.mutations import mutated

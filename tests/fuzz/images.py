@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from serving.images.fitting import Fitting
-from serving.images.image_file import ImageError, read_image
+from serving.images.image_file import ImageError, ignore_metadata_warnings, read_image
 from tests.fuzz.mutations import mutated
 from tests.pictures import encoded, picture
 
@@ -87,7 +87,9 @@ def judge(data: bytes) -> bool:
 
 @contextmanager
 def pillow_as_served() -> Iterator[None]:
-    """Let Pillow warn of corrupt metadata, as a server does."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Let Pillow warn of nothing that a server does not ignore. Raises AssertionError at the end where it has."""
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        ignore_metadata_warnings()
         yield
+    assert not shown, f"a server would print, and remember: {shown[0].message}"

@@ -16,6 +16,7 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Where length fields, sizes and counts go wrong.
 _NUMBERS = (0, 1, 2, 3, 7, 8, 16, 255, 256, 4096, 32767, 32768, 65535, 65536, 2**24 - 1, 2**31 - 1, 2**31, 2**32 - 1)
 _FORMATS = ("<H", ">H", "<I", ">I")
+_XMP = b'<x:xmpmeta tiff:Orientation="6"/>'
 _GIF_BLOCK = re.compile(rb"(?=\x21[\xf9\xff\xfe\x01]|\x2c)")
 
 Mutation = Callable[[Random, bytes], bytes]
@@ -105,7 +106,7 @@ def of_parts(random: Random, data: bytes, other: bytes) -> bytes:
     """Drop, repeat, move, damage or exchange whole parts: chunks, segments, blocks, directory entries."""
     parts = parts_of(data)
     at, to = random.randrange(len(parts)), random.randrange(len(parts))
-    kind = random.randrange(6)
+    kind = random.randrange(7)
     if kind == 0:
         del parts[at]
     elif kind == 1:
@@ -116,9 +117,44 @@ def of_parts(random: Random, data: bytes, other: bytes) -> bytes:
         parts.insert(at, random.choice(parts_of(other)))
     elif kind == 4:
         parts[at] = _damaged_stream(random, parts[at])
+    elif kind == 5:
+        parts.insert(min(at + 1, len(parts)), metadata(random, data))
     else:
         parts[at] = random.choice(_BLIND)(random, parts[at])
     return b"".join(parts)
+
+
+def metadata(random: Random, data: bytes) -> bytes:
+    """Make a part of metadata as the format of ``data`` has them, or an entry of its directory; of odd contents."""
+    if data.startswith(b"II*\0"):
+        return _entry(random)
+    body = random.choice((_exif(random), _XMP + bytes(random.choice((0, 70_000)))))
+    if data.startswith(_PNG_SIGNATURE):
+        texts = (b"XML:com.adobe.xmp\0\1\0\0\0", b"Raw profile type exif\0\0", b"words\0\0")
+        text = random.choice(texts) + zlib.compress(random.choice((body, body.hex().encode(), "\U0001f600".encode())))
+        kind = random.choice((b"eXIf", b"iTXt", b"zTXt", b"iCCP", b"prVt"))
+        return _with_checksum(bytes(4) + kind + (body if kind in (b"eXIf", b"prVt") else text) + bytes(4))
+    if data.startswith(b"RIFF"):
+        return random.choice((b"EXIF", b"XMP ", b"ICCP", b"none")) + struct.pack("<I", len(body)) + body
+    if data.startswith(b"\xff\xd8"):
+        kind = random.choice((b"\xe0", b"\xe1", b"\xe1", b"\xe2", b"\xed", b"\xee", b"\xf0", b"\xfe"))
+        prefix = random.choice((b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"JFIF\0", b"Adobe", b""))
+        body = (prefix + body)[:65_533]
+        return (b"\xff" + kind + struct.pack(">H", 2 + len(body)) + body) * random.choice((1, 2, 200))
+    blocks = (b"\xff" + bytes(255), b"\1a" * 3000, b"\x0bNETSCAPE2.0", b"\0", b"")
+    return b"!" + random.choice((b"\xfe", b"\xff", b"\xf9", b"\1")) + random.choice(blocks) + b"\0"
+
+
+def _exif(random: Random) -> bytes:
+    entries = [_entry(random) for _ in range(random.randint(0, 4))]
+    filler = random.randbytes(100) * random.choice((0, 1, 700))
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + b"".join(entries) + bytes(4) + filler
+
+
+def _entry(random: Random) -> bytes:
+    """Make an entry of a directory: a tag that Pillow reads, of a type, of so many values, which are at an offset."""
+    tag = random.choice((258, 259, 0x0112, 0x011A, 0x0128, 273, 278, 700, 0x8769, 0x8825))
+    return struct.pack("<HHII", tag, random.randint(0, 17), random.choice((*_NUMBERS, 9_000)), random.choice(_NUMBERS))
 
 
 def parts_of(data: bytes) -> list[bytes]:

@@ -173,6 +173,40 @@ def test_warnings_whose_text_a_file_chooses_are_not_remembered() -> None:
         assert len(remembered) <= before + 1
 
 
+def test_the_sizes_of_gif_bombs_are_not_remembered() -> None:
+    remembered = Image.__dict__.setdefault("__warningregistry__", {})
+    with warnings.catch_warnings():
+        warnings.resetwarnings()
+        warnings.simplefilter("default")
+        ignore_metadata_warnings()
+        before = len(remembered)
+        for width in range(10_000, 10_050):
+            assert refusal(gif_bomb(width, 9_000)).code == "image_too_large"
+        assert len(remembered) <= before + 1
+
+
+def bmp_of_runs(width: int, height: int, runs: bytes, *, compression: int = 1) -> bytes:
+    """A grey BMP with run-length encoding: of bytes, or of half bytes where ``compression`` is 2."""
+    bits = 8 if compression == 1 else 4
+    palette = b"".join(bytes((grey, grey, grey, 0)) for grey in range(1 << bits))
+    sizes = struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, compression, 0, 0, 0, 1 << bits, 0)
+    return b"BM" + bytes(8) + struct.pack("<I", 54 + len(palette)) + sizes + palette + runs
+
+
+@pytest.mark.parametrize("compression", [1, 2])
+def test_a_bmp_of_runs_is_read_up_to_a_megapixel(compression: int) -> None:
+    runs = b"\x20\0\0\0" * 32 + b"\0\1"
+    assert decode_image(bmp_of_runs(32, 32, runs, compression=compression)).getpixel((31, 31)) == (0, 0, 0)
+    one_run = b"\1\0\0\0"  # a pixel, then the end of the row: Pillow fills it byte by byte
+    assert decode_image(bmp_of_runs(1 << 20, 1, one_run, compression=compression)).size == (1 << 20, 1)
+    error = refusal(bmp_of_runs((1 << 20) + 1, 1, one_run, compression=compression))
+    assert (error.code, error.status) == ("image_too_large", 413)
+    assert "run-length" in error.reason
+    assert "PNG" in error.reason
+    endless = bmp_of_runs(1000, 1000, b"\1\0" * 3_000_000, compression=compression)  # beyond the end of the first row
+    assert "bytes" in refusal(endless).reason
+
+
 def test_scan_markers_in_metadata_or_after_the_end_do_not_count() -> None:
     data = encoded(picture(), "JPEG", comment=b"\xff\xda\0\2" * 300)
     assert (

@@ -99,6 +99,7 @@ def test_sixteen_bit_transparent_colour() -> None:
         (np.array([[0.0, 0.5, 1.0]], np.float32), [0, 128, 255]),
         (np.array([[0.0, 100.0, 255.0]], np.float32), [0, 100, 255]),
         (np.array([[-3.0, np.nan, 65535.0]], np.float32), [0, 0, 255]),
+        (np.array([[0x7FA00000, 0, 0x3F800000]], np.uint32).view(np.float32), [0, 0, 255]),  # a signalling NaN
         (np.array([[0.0, np.inf, 1.0]], np.float32), [0, 255, 255]),
         (np.array([[0.0, 1e6, 2e6]], np.float32), [0, 128, 255]),
         (np.array([[-5, 1, 200]], np.int32), [0, 1, 200]),
