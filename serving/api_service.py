@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import bentoml
 from bentoml._internal.service.openapi.specification import OpenAPISpecification, PathItem
 from starlette.middleware.cors import CORSMiddleware
+from uvicorn.config import HTTP_PROTOCOLS
 
 from serving.layers.api_keys import ApiKey
 from serving.layers.error_shape import ErrorShape
@@ -31,8 +33,11 @@ class ApiService(bentoml.Service[Any]):  # type: ignore[misc]
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """Return BentoML's ASGI app inside this project's layers.
 
-        From the outermost: HTTP only, unread bodies, log, CORS, errors, key, shortcut.
+        From the outermost: HTTP only, unread bodies, log, CORS, errors, key, shortcut. The web server that BentoML
+        makes next, in this process, gets this project's connections, where it has httptools.
         """
+        if find_spec("httptools") is not None:
+            HTTP_PROTOCOLS["auto"] = "serving.layers.connections:BoundedConnection"
         settings = Settings.from_environment(os.environ)
         set_up_logs(settings.log_format)
         if (server := server_folder(os.environ)) is not None:

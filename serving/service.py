@@ -104,7 +104,7 @@ class Quarterturn:
         except (ModelCheckError, SettingsError, OSError) as error:
             raise bentoml.exceptions.BentoMLException(str(error)) from error
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(check.server.metrics)
-        supervise(check.server)
+        supervise(check.server, settings.max_request_seconds)
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def begin(self) -> None:

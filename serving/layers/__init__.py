@@ -1,1 +1,1 @@
-"""Layers: what lies round the endpoints in a worker, as ASGI apps; ``serving.api_service`` has their order."""
+"""Layers: what lies round the endpoints in a worker: ASGI apps, in ``serving.api_service``'s order, and connections."""

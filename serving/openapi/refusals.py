@@ -147,6 +147,12 @@ REFUSALS = (
         "this PNG file will not decode: image file is truncated",
         of_image=True,
     ),
+    Refusal(
+        431,
+        "head_too_large",
+        "The headers, or what follows a body sent in chunks, have too many bytes.",
+        "the headers of a request take 65536 bytes at most",
+    ),
     Refusal(500, "internal_error", "A fault of the server.", "a fault of the server; its log says more"),
     Refusal(
         503,

@@ -1,8 +1,9 @@
 """Supervisor: what the server's main process does for its workers beside what BentoML's process manager does.
 
-It replaces a worker that died at once, where the manager (circus) would look for it every ten seconds, and drops the
-gauges of the dead one. At SIGHUP, where the manager would restart every worker, it checks the models folder and, where
-it is good, has every worker take it over.
+It replaces a worker that died at once, where the manager (circus) would look for it every ten seconds, and in a
+container never, and drops the gauges of the dead one. At SIGHUP, where the manager would restart every worker, it
+checks the models folder and, where it is good, has every worker take it over. At the end it gives the workers as long
+as their requests may take, where the manager would wait a day for a client that does not read its answer.
 """
 
 from __future__ import annotations
@@ -27,13 +28,16 @@ from serving.processes.server_folder import ServerFolder
 
 # No worker is looked after more often than that, so that one that cannot start is not restarted without a pause.
 PAUSE_SECONDS = 0.5
+# After SIGTERM requests have the time they always have, and their answers so much more to reach clients; a worker that
+# is still there then is killed.
+DRAIN_SECONDS = 5.0
 _WORKER_MODULE = "_bentoml_impl.worker.service"
 
 logger = logging.getLogger(__name__)
 
 
-def supervise(server: ServerFolder) -> None:
-    """Act at SIGHUP, and take over SIGCHLD once the process manager runs.
+def supervise(server: ServerFolder, max_request_seconds: float) -> None:
+    """Act at SIGHUP, and look after the workers once the process manager runs.
 
     To be called in the main thread, which holds SIGHUP, before the manager starts.
     """
@@ -41,7 +45,7 @@ def supervise(server: ServerFolder) -> None:
         return
     hangups = HangupThread(lambda: reload_models(server))
     hangups.start()
-    IOLoop.current().add_callback(_take_over, server, hangups)
+    IOLoop.current().add_callback(_take_over, server, hangups, max_request_seconds + DRAIN_SECONDS)
 
 
 def reload_models(server: ServerFolder) -> bool:
@@ -73,13 +77,16 @@ def workers() -> list[psutil.Process]:
     return found
 
 
-def _take_over(server: ServerFolder, hangups: HangupThread) -> None:
+def _take_over(server: ServerFolder, hangups: HangupThread, seconds_to_end: float) -> None:
     manager = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)  # circus.sighandler.SysHandler
     signal.signal(signal.SIGHUP, hangups.pass_on)
     arbiter = getattr(getattr(manager, "controller", None), "arbiter", None)
     if arbiter is None:
         logger.warning("the process manager is not the one expected: dead workers are left to it")
         return
+    for watcher in arbiter.iter_watchers():
+        watcher.respawn = True
+        watcher.graceful_timeout = seconds_to_end
     signal.signal(signal.SIGCHLD, _Replacer(arbiter, server))
 
 

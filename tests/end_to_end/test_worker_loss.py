@@ -106,7 +106,12 @@ def test_a_killed_worker_loses_the_requests_it_had_begun_and_no_others(tmp_path:
         assert time.monotonic() - began < 2 * start_up
 
 
-def test_a_server_of_one_worker_is_ready_again_within_twice_its_start_up_time(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["machine", "container"])
+def test_a_server_of_one_worker_is_ready_again_within_twice_its_start_up_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    if place == "container":
+        monkeypatch.setenv("BENTOML_CONTAINERIZED", "true")  # as BentoML's images have it
     with server(tmp_path, workers=1) as (port, [worker], start_up):
         began = time.monotonic()
         worker.kill()

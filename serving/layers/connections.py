@@ -1,0 +1,134 @@
+"""Connections: the web server's HTTP protocol, with bounds on what it would take or wait for without end.
+
+uvicorn gathers the head of a request, and the trailers of a body sent in chunks, for as long as they come; it waits for
+ever for a head, and for a client to read its answer. The ASGI layers see a request when its head is complete, so these
+bounds lie below them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from serving.errors import ApiError
+from serving.layers.unread_bodies import LINGER_BYTES, LINGER_SECONDS
+from serving.metrics import metrics
+from serving.requests.error_answer import error_response
+
+# Address and headers of a request; or what comes in a body sent in chunks that is not the body.
+HEAD_BYTES = 64 * 1024
+# Every connection is looked at so often, which costs requests nothing. It is closed where it has been waiting for the
+# rest of a head at so many looks in a row, 20 seconds, and where its client has taken nothing of an answer, 60 seconds.
+LOOK_SECONDS = 5.0
+HEAD_LOOKS = 4
+UNREAD_LOOKS = 12
+
+
+class BoundedConnection(HttpToolsProtocol):
+    """uvicorn's protocol, which answers a head above HEAD_BYTES with 431 and ends connections that stand still.
+
+    It counts what a read of the socket brings, so that a head which begins in the read where a request ended may be
+    larger by a read. Where an earlier request is still being answered, the connection is closed without the 431, which
+    the client would take for that answer.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._loose_bytes = 0  # read since the parser last had a whole head or a piece of a body
+        self._too_large = False
+        self._refused = False
+        self._linger_bytes = LINGER_BYTES
+        self._head_looks = 0
+        self._unread_looks = 0
+        self._unread_bytes = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to look."""
+        super().connection_made(transport)
+        self._timer = self.loop.call_later(LOOK_SECONDS, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Look no more."""
+        self._stop_looking()
+        super().connection_lost(exc)
+
+    def handle_websocket_upgrade(self) -> None:
+        """Leave the connection to the other protocol."""
+        self._stop_looking()
+        super().handle_websocket_upgrade()
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come, or throw it away after a refusal."""
+        if self._refused:
+            self._linger_bytes -= len(data)
+            if self._linger_bytes < 0:
+                self.transport.close()
+            return
+        self._loose_bytes += len(data)
+        super().data_received(data)
+        if self._loose_bytes > HEAD_BYTES:
+            self._refuse()
+
+    def on_headers_complete(self) -> None:
+        """Begin a request. Raises ValueError, on which the parser gives up, for a head that is too large."""
+        if self._loose_bytes > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
+            self._too_large = True
+            raise ValueError("the head is too large")
+        self._loose_bytes = self._head_looks = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of a body."""
+        self._loose_bytes = 0
+        super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what cannot be parsed."""
+        if self._too_large:
+            self._refuse()
+        else:
+            super().send_400_response(msg)
+
+    def _head_bytes(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+
+    def _refuse(self) -> None:
+        if self._refused or self.transport.is_closing():
+            return
+        self._refused = True
+        cycle = self.cycle
+        if cycle and not cycle.response_complete:
+            if cycle.response_started or self.pipeline or not cycle.more_body:
+                self.transport.close()
+                return
+            cycle.disconnected = True  # the trailers are its own: what it answers from now on is dropped
+            cycle.message_event.set()
+        error = ApiError(431, "head_too_large", f"the headers of a request take {HEAD_BYTES} bytes at most")
+        response = error_response(error)
+        headers = [*self.server_state.default_headers, *response.raw_headers, (b"connection", b"close")]
+        lines = b"".join(name + b": " + value + b"\r\n" for name, value in headers)
+        self.transport.write(STATUS_LINE[error.status] + lines + b"\r\n" + bytes(response.body))
+        metrics().requests.labels("other", str(error.status)).inc()
+        self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+    def _look(self) -> None:
+        self._timer = self.loop.call_later(LOOK_SECONDS, self._look)
+        self._head_looks = self._head_looks + 1 if self._waits_for_head() else 0
+        if self._head_looks >= HEAD_LOOKS:
+            self.transport.close()
+        before, self._unread_bytes = self._unread_bytes, self.transport.get_write_buffer_size()
+        self._unread_looks = self._unread_looks + 1 if 0 < before <= self._unread_bytes else 0
+        if self._unread_looks >= UNREAD_LOOKS:
+            self.transport.abort()
+
+    def _waits_for_head(self) -> bool:
+        """Say whether a head is due: of a new connection, or begun after an answer (before, uvicorn's timer runs)."""
+        answering = self.cycle and not self.cycle.response_complete
+        return not (answering or self.timeout_keep_alive_task)
+
+    def _stop_looking(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
