@@ -103,6 +103,9 @@ def test_models_that_cannot_be_listed_are_asked_for_again(browser: Browser, url:
         page.goto(f"{url}/demo")
         expect(page.get_by_role("alert")).to_contain_text("The models could not be listed: the server did not answer.")
         page.locator('button[data-sample="horse.png"]').click()
+        expect(
+            page.get_by_role("article", name="horse.png")
+        ).to_be_visible()  # a request under way does not outlast unroute
         page.unroute("**/models")
         page.get_by_role("button", name="Try again").click()
         expect(page.get_by_role("article", name="horse.png").locator(".badge")).to_contain_text("nomaly")
