@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from training.published import PAPER_SETS
+from training.published import DERIVED, PAPER_SETS
 from training.recipe import Scale
 from training.recipe_files import load_recipe
 from training.report.basis import Basis, basis_of
@@ -67,7 +67,7 @@ def figures_table(collection: Collection, target: Target, scale: Scale) -> Table
     header = ["row", "figure", "printed", "measured", "difference", "test images", "seeds", "scale"]
     notes = ["In percent. Measured: mean ± standard error over the seeds, of two or more."]
     if any(cell.endswith("*") for row in rows for cell in row):
-        notes.append("* follows from printed figures by arithmetic.")
+        notes.append(DERIVED)
     notes += [*_notes(systems, target, basis), mark(scale)]
     return Table(f"{target.title} (scale `{scale}`)", header, rows, " ".join(filter(None, notes)))
 
