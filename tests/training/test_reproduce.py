@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.training.here_engine import HereEngine
 from training.recipe import Scale
 from training.recipe_files import load_recipe
 from training.reproduce.engine import Engine, EngineError
@@ -25,40 +26,6 @@ from training.reproduce.targets import TARGETS, TargetError, find_target
 from training.run_folder import RunError, RunFolder
 
 FEW = ("evaluation.ood=[]", "data.limit_per_class=12")
-
-
-class Done:
-    """A job that has ended with ``status``."""
-
-    def __init__(self, status: int) -> None:
-        self._status = status
-
-    def poll(self) -> int:
-        return self._status
-
-    def stop(self) -> None:
-        """It has ended."""
-
-
-class HereEngine:
-    """Runs each real job at once, in this process; notes which were started."""
-
-    places = 1
-    described = "here"
-
-    def __init__(self) -> None:
-        self.started: list[str] = []
-
-    def start(self, job: Job, data: Path, runs: Path, deadline: float | None) -> Done:
-        self.started.append(job.name)
-        try:
-            return Done(run_job(job, data, runs, deadline))
-        except ValueError as error:
-            (runs / job.name / "log.txt").write_text(f"training\nerror: {error}\n")
-            return Done(1)
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 def job(recipe: str = "cifar10-baseline", seed: int = 0, *overrides: str) -> Job:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.training.here_engine import HereEngine
 from training.corruptions.catalog import CORRUPTIONS
 from training.data.image_set import DataError
 from training.recipe_files import load_recipe
 from training.reproduce.data_sets import check_data_root, has_come, lacking
-from training.reproduce.engine_local import LocalEngine
 from training.reproduce.jobs import Job, plan
 from training.reproduce.reproduce import reproduce, summary
 from training.reproduce.sweep import run_sweep
@@ -78,7 +78,7 @@ def test_a_set_that_has_come_is_evaluated_by_the_same_command_and_nothing_is_tra
     run = RunFolder(runs / job.name)
 
     def sweep() -> tuple[list[Job], dict[str, Any], str]:
-        outcome = run_sweep([job], data, runs, LocalEngine(1, gpus=[], cores=1))
+        outcome = run_sweep([job], data, runs, HereEngine())
         evaluation = json.loads((run.path / "evaluation.json").read_text())
         return outcome.finished, evaluation, "\n".join(summary(outcome, runs))
 
