@@ -34,25 +34,29 @@ def lacking(jobs: Sequence[Job], root: Path) -> list[str]:
     for recipe in {job.recipe: job.resolved() for job in jobs}.values():
         trained = [recipe.data.name, *([recipe.outliers.data] if recipe.outliers else [])]
         names |= dict.fromkeys(name for name in trained if not (root / name).is_dir())
-        names |= dict.fromkeys(_not_there(recipe, root))
+        names |= dict.fromkeys(_sets_not_there(recipe, root))
+        corruptions = _corruptions_not_there(recipe, root)
+        if corruptions and recipe.evaluation.corruptions:
+            folder = recipe.evaluation.corruptions.data
+            are_all = len(corruptions) == len(CORRUPTIONS)
+            names |= dict.fromkeys([folder] if are_all else [f"{folder}/{name}" for name in corruptions])
     return list(names)
 
 
 def has_come(evaluation: dict[str, Any], recipe: Recipe, root: Path) -> bool:
     """Return whether ``root`` holds a set or corruption now that ``evaluation`` of ``recipe`` lacked."""
-    lacked = set(missing_in(evaluation))
     wanted = {*recipe.evaluation.ood, *(CORRUPTIONS if recipe.evaluation.corruptions else ())}
-    folder = None if recipe.evaluation.corruptions is None else recipe.evaluation.corruptions.data
-    still = {name.removeprefix(f"{folder}/") for name in _not_there(recipe, root)}
-    if folder in still:
-        still |= set(CORRUPTIONS)
-    return bool((lacked & wanted) - still)
+    still_lacking = {*_sets_not_there(recipe, root), *_corruptions_not_there(recipe, root)}
+    return bool((wanted & set(missing_in(evaluation))) - still_lacking)
 
 
-def _not_there(recipe: Recipe, root: Path) -> list[str]:
-    names = [name for name in recipe.evaluation.ood if not is_there(root, name)]
-    if recipe.evaluation.corruptions is not None:
-        folder = recipe.evaluation.corruptions.data
-        there = finished(root / folder, read_mark(root / folder))
-        names += [f"{folder}/{name}" for name in CORRUPTIONS if name not in there] if there else [folder]
-    return names
+def _sets_not_there(recipe: Recipe, root: Path) -> list[str]:
+    return [name for name in recipe.evaluation.ood if not is_there(root, name)]
+
+
+def _corruptions_not_there(recipe: Recipe, root: Path) -> list[str]:
+    if recipe.evaluation.corruptions is None:
+        return []
+    folder = root / recipe.evaluation.corruptions.data
+    there = finished(folder, read_mark(folder))
+    return [name for name in CORRUPTIONS if name not in there]

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from training.evaluation_file import EVALUATION_FILE
+from training.evaluation_file import read_evaluation
 from training.phase_plan import pretraining_recipe
 from training.precision import precision_on, trained_precision, was_on_cuda
 from training.recipe import EvaluationSettings, Recipe, Scale
@@ -84,10 +84,10 @@ def is_finished(job: Job, run: RunFolder) -> bool:
     """
     if not is_trained(job, run):
         return False
+    evaluation = read_evaluation(run.path) or {}
     try:
-        evaluation: dict[str, Any] = json.loads((run.path / EVALUATION_FILE).read_text(encoding="utf-8"))
         step = int(evaluation["conditions"]["checkpoint_step"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (KeyError, TypeError, ValueError):
         return False
     if step != run.training_record()["step"]:
         return False

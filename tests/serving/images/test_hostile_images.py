@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import struct
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Literal
 
 import numpy as np
@@ -159,30 +162,30 @@ def test_a_png_of_endless_chunks_is_refused() -> None:
     assert decode_image(raw_png(1, 1, 8, 0, b"\0\7", chunk * 1000)).getpixel((0, 0)) == (7, 7, 7)
 
 
-def test_warnings_whose_text_a_file_chooses_are_not_remembered() -> None:
-    # The process is as it starts: no filter of a test.
-    remembered = TiffImagePlugin.__dict__.setdefault("__warningregistry__", {})
+@contextmanager
+def remembering_no_more_than_one(module: ModuleType) -> Iterator[None]:
+    """Check that a module remembers one text of a warning at most, in a process as it starts: no filter of a test."""
+    remembered = module.__dict__.setdefault("__warningregistry__", {})
     with warnings.catch_warnings():
         warnings.resetwarnings()
         warnings.simplefilter("default")
         ignore_metadata_warnings()
         before = len(remembered)
+        yield
+        assert len(remembered) <= before + 1
+
+
+def test_warnings_whose_text_a_file_chooses_are_not_remembered() -> None:
+    with remembering_no_more_than_one(TiffImagePlugin):
         for tag in range(40_000, 40_050):
             entry = struct.pack("<HHII", tag, 2, 1000, 5000)  # a text of 1000 bytes behind the end of the file
             assert refusal(b"II*\0" + struct.pack("<IH", 8, 1) + entry + bytes(4)).code == "undecodable_image"
-        assert len(remembered) <= before + 1
 
 
 def test_the_sizes_of_gif_bombs_are_not_remembered() -> None:
-    remembered = Image.__dict__.setdefault("__warningregistry__", {})
-    with warnings.catch_warnings():
-        warnings.resetwarnings()
-        warnings.simplefilter("default")
-        ignore_metadata_warnings()
-        before = len(remembered)
+    with remembering_no_more_than_one(Image):
         for width in range(10_000, 10_050):
             assert refusal(gif_bomb(width, 9_000)).code == "image_too_large"
-        assert len(remembered) <= before + 1
 
 
 def bmp_of_runs(width: int, height: int, runs: bytes, *, compression: int = 1) -> bytes:
