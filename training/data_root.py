@@ -8,7 +8,7 @@ from pathlib import Path
 
 from training.corruptions.catalog import CORRUPTIONS
 from training.corruptions.frost_photographs import PACKAGE
-from training.corruptions.layout import LABELS_FILE, NAME, finished, read_mark
+from training.corruptions.layout import LABELS_FILE, NAME, finished_corruptions, read_mark
 from training.data.catalog import CATALOG, DataSetEntry, describe
 from training.data.image_set import DataError
 
@@ -75,7 +75,7 @@ def corrupted_images_state(folder: Path) -> tuple[str, str]:
         mark = read_mark(folder)
     except DataError as error:
         return "damaged", str(error)
-    made = finished(folder, mark)
+    made = finished_corruptions(folder, mark)
     lacking = [name for name in CORRUPTIONS if name not in made]
     parts = ["generated" if mark else "yes"]
     if len(lacking) > MOST_NAMED:

@@ -61,7 +61,7 @@ def open_corrupted_images(folder: Path, size: int, classes: int) -> CorruptedIma
     if not folder.is_dir():
         return None
     mark = read_mark(folder)
-    there = finished(folder, mark)
+    there = finished_corruptions(folder, mark)
     if not there:
         return None
     labels = _read_labels(folder / LABELS_FILE, classes)
@@ -76,7 +76,7 @@ def open_corrupted_images(folder: Path, size: int, classes: int) -> CorruptedIma
     return CorruptedImages(folder, labels, tuple(there), mark)
 
 
-def finished(folder: Path, mark: Mark | None) -> list[str]:
+def finished_corruptions(folder: Path, mark: Mark | None) -> list[str]:
     """Return the corruptions that ``folder`` holds; a file that a mark does not list is unfinished and not counted."""
     return [name for name in CORRUPTIONS if npy_path(folder, name).is_file() and (not mark or name in mark["made"])]
 

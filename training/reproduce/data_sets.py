@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from training.corruptions.catalog import CORRUPTIONS
-from training.corruptions.layout import finished, read_mark
+from training.corruptions.layout import finished_corruptions, read_mark
 from training.data.image_set import DataError
 from training.data.ood import is_there
 from training.evaluation_file import missing_in
@@ -58,5 +58,5 @@ def _corruptions_not_there(recipe: Recipe, root: Path) -> list[str]:
     if recipe.evaluation.corruptions is None:
         return []
     folder = root / recipe.evaluation.corruptions.data
-    there = finished(folder, read_mark(folder))
+    there = finished_corruptions(folder, read_mark(folder))
     return [name for name in CORRUPTIONS if name not in there]
