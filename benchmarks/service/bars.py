@@ -9,6 +9,7 @@ from typing import Literal
 
 from benchmarks.service.line_up import CONTESTANTS, OURS
 from benchmarks.service.results import Cell, Results
+from benchmarks.service.workloads import SCORE, SCORE_LARGE
 
 MEMORY_LIMIT_MB = 400
 
@@ -55,8 +56,8 @@ def bars(results: Results, summary: Sequence[Cell]) -> list[Bar]:
     single = by_key.get(("classify-png", 1, OURS))
     if single and single.p50_over_raw is not None:
         found.append(Bar("light classifier, 1 connection: p50 above (a), ms", "<=", 2.0, single.p50_over_raw))
-    of_raw("score-png", "36-view score (WRN 10-1)", 0.95)
-    of_raw("score-large-png", "36-view score (WRN 10-2)", 0.95)
+    for task in (SCORE, SCORE_LARGE):
+        of_raw(f"{task.name}-png", task.title, 0.95)
     if results.ready:
         ours, empty = (statistics.median(results.ready[name]) for name in (OURS, "empty"))
         found.append(Bar("start to ready over that of an empty BentoML service", "<=", 1.5, ours / empty))

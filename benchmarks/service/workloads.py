@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from benchmarks.service.pictures import MEGAPIXEL, jpeg, png, textured
+from serving.graphs.graph import load_graph
 
 MODELS = Path(__file__).parents[2] / "models"
 
@@ -16,9 +17,15 @@ class Task:
     """What is asked of an image: the graph ``models/MODEL/model.onnx``, at ``path`` of our service."""
 
     name: str
-    title: str
+    what: str
     model: str
     path: str
+
+    @property
+    def title(self) -> str:
+        """Such as "anomaly score (WRN 10-1, 36 views)": of the graph that is there."""
+        manifest = load_graph(self.graph, threads=1).manifest
+        return f"{self.what} ({manifest.network}, {manifest.views} views)"
 
     @property
     def graph(self) -> Path:
@@ -26,9 +33,9 @@ class Task:
         return MODELS / self.model / "model.onnx"
 
 
-CLASSIFY = Task("classify", "light classifier (WRN 16-1, 4 views)", "cifar10-rotations", "/classify")
-SCORE = Task("score", "36-view score (WRN 10-1)", "cifar10-transformations", "/anomaly_score")
-SCORE_LARGE = Task("score-large", "36-view score (WRN 10-2)", "cifar10-horse-transformations", "/anomaly_score")
+CLASSIFY = Task("classify", "light classifier", "cifar10-rotations", "/classify")
+SCORE = Task("score", "anomaly score", "cifar10-transformations", "/anomaly_score")
+SCORE_LARGE = Task("score-large", "anomaly score", "cifar10-horse-transformations", "/anomaly_score")
 TASKS = {task.name: task for task in (CLASSIFY, SCORE, SCORE_LARGE)}
 IMAGES = {"png": "32 x 32 PNG", "jpeg": "1-megapixel JPEG"}
 

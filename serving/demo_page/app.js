@@ -12,7 +12,7 @@ import * as words from "./words.js";
 const MOST_RESULTS = 100;
 
 const api = new Api(askForKey);
-const models = new Models(api);
+const models = new Models(api, fillSettings);
 let choice = null;
 let entries = []; // {file, name, shown: {element, heading}, due, outcome}, in the order of the page
 let scoring = false;
@@ -21,21 +21,32 @@ let leftOut = 0; // files that came in when the page was full
 async function start() {
   byId("trouble").hidden = true;
   try {
-    const listed = await models.list();
-    choice = settings(byId("settings"), listed, (changed) => {
-      choice = changed;
-      for (const entry of entries) {
-        entry.due = true;
-        waiting(entry.shown);
-      }
-      void scoreAll();
-    });
+    fillSettings(await models.list());
     void scoreAll();
   } catch (failure) {
     if (!(failure instanceof ApiFailure)) throw failure;
     byId("trouble-text").textContent = `The models could not be listed: ${failure.message}.`;
     byId("trouble").hidden = false;
   }
+}
+
+/** Offer the models that are listed. Where one that was chosen is gone, what is on the page is scored anew without it. */
+function fillSettings(listed) {
+  const before = choice;
+  const form = byId("settings");
+  const focused = [...form.elements].indexOf(document.activeElement);
+  choice = settings(form, listed, choose, before);
+  form.elements[focused]?.focus();
+  if (before !== null && JSON.stringify(choice) !== JSON.stringify(before)) choose(choice);
+}
+
+function choose(chosen) {
+  choice = chosen;
+  for (const entry of entries) {
+    entry.due = true;
+    waiting(entry.shown);
+  }
+  void scoreAll();
 }
 
 function add(files) {

@@ -7,10 +7,13 @@ import { partsOf } from "./words.js";
 
 export class Models {
   #api;
+  #listedAgain;
   #byDigest = new Map();
 
-  constructor(api) {
+  /** `listedAgain` is called with the answer of /models where `drawable` has asked for it. */
+  constructor(api, listedAgain) {
     this.#api = api;
+    this.#listedAgain = listedAgain;
   }
 
   /** Ask what is loaded; returns the answer of /models. */
@@ -27,14 +30,16 @@ export class Models {
 
   /**
    * Return outcomes (see scoring.js) as they can be drawn. Where one is of a model that is not listed, which has replaced
-   * another since, the models are listed again, once; an outcome of a model that is not listed then becomes an error.
+   * another since, or asked for one that is gone, the models are listed again, once; an outcome of a model that is not
+   * listed then becomes an error.
    */
   async drawable(outcomes) {
-    if (outcomes.every((outcome) => this.#canDraw(outcome))) return outcomes;
+    const isGone = outcomes.some((outcome) => outcome.error?.code === "unknown_model");
+    if (!isGone && outcomes.every((outcome) => this.#canDraw(outcome))) return outcomes;
     // Another worker of the server may list them, one that still has the old ones.
     let error = { code: "models_changed", message: "a model is just being replaced; add the image again" };
     try {
-      await this.list();
+      this.#listedAgain(await this.list());
     } catch (failure) {
       if (!(failure instanceof ApiFailure)) throw failure;
       error = failure.error;

@@ -1,17 +1,22 @@
-/** The form of models and false-alarm rate, made from the answer of /models. */
+/** The form of models and false-alarm rate, made from the answer of /models, and made anew when that changes. */
 
 import { freshId, h } from "./dom.js";
 import * as words from "./words.js";
 
 /**
  * Fill `form` and return its choice: {classifier: name or null, oneClass: names, alpha: text, or null for the server's}.
+ * It begins with the server's default models or, of a choice made before (`kept`), with those that are still there.
  * `changed` is called with the new choice after each change to one that will do.
  */
-export function settings(form, listed, changed) {
+export function settings(form, listed, changed, kept = null) {
   const classifiers = listed.models.filter((model) => model.kind === "classifier");
   const oneClass = listed.models.filter((model) => model.kind === "one_class");
-  const select = classifierSelect(classifiers, listed.default.classifier);
-  const boxes = oneClass.map((model) => oneClassBox(model, listed.default.one_class.includes(model.name)));
+  const begin = remaining(kept, classifiers, oneClass) ?? {
+    classifier: listed.default.classifier,
+    oneClass: listed.default.one_class,
+  };
+  const select = classifierSelect(classifiers, begin.classifier);
+  const boxes = oneClass.map((model) => oneClassBox(model, begin.oneClass.includes(model.name)));
   const alpha = h("input", {
     id: freshId("alpha"),
     type: "number",
@@ -20,6 +25,7 @@ export function settings(form, listed, changed) {
     step: "any",
     inputmode: "decimal",
     placeholder: "the server's own",
+    value: kept?.alpha ?? "",
   });
   const problem = h("p", { class: "error", role: "alert", hidden: true });
   form.replaceChildren(
@@ -33,8 +39,8 @@ export function settings(form, listed, changed) {
     oneClass: boxes.filter(({ input }) => input.checked).map(({ input }) => input.value),
     alpha: alpha.value || null,
   });
-  form.addEventListener("submit", (event) => event.preventDefault());
-  form.addEventListener("change", () => {
+  form.onsubmit = (event) => event.preventDefault();
+  form.onchange = () => {
     const { classifier, oneClass: names } = choice();
     const wrong = !alpha.checkValidity()
       ? "Alpha is a number between 0 and 1, such as 0.05."
@@ -44,8 +50,17 @@ export function settings(form, listed, changed) {
     problem.hidden = wrong === null;
     problem.textContent = wrong ?? "";
     if (wrong === null) changed(choice());
-  });
+  };
   return choice();
+}
+
+/** What of a choice is still there; null where there was none, or no model of it is. */
+function remaining(kept, classifiers, oneClass) {
+  if (kept === null) return null;
+  const has = (models, name) => models.some((model) => model.name === name);
+  const classifier = has(classifiers, kept.classifier) ? kept.classifier : null;
+  const names = kept.oneClass.filter((name) => has(oneClass, name));
+  return classifier === null && names.length === 0 ? null : { classifier, oneClass: names };
 }
 
 function classifierSelect(classifiers, chosen) {

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 # Each scan of a progressive JPEG may touch every pixel in a few bytes; encoders make about ten.
 MAX_JPEG_SCANS = 100
 MAX_JPEG_JUNK = 65_536
+# Bytes of quantisation tables, which Pillow reads in Python: a file has four at a time, of 129 bytes at most.
+MAX_JPEG_TABLE_BYTES = 65_536
 # Segments of a JPEG, chunks of a PNG or WebP, blocks of a GIF before its image, values in the first directory of a TIFF
 # (of which every strip or tile has two): encoders make some thousands at most.
 MAX_PARTS = 50_000
@@ -25,10 +27,10 @@ MAX_EXIF_BYTES = 65_536
 MAX_XMP_BYTES = 262_144
 
 _JPEG_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
-_JPEG_END, _JPEG_SCAN, _JPEG_APP1 = 0xD9, 0xDA, 0xE1
+_JPEG_END, _JPEG_SCAN, _JPEG_TABLES, _JPEG_APP1 = 0xD9, 0xDA, 0xDB, 0xE1
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 # Huffman and arithmetic tables, quantisation, lines, restart interval; JFIF and Adobe, which say what the colours are.
-_JPEG_NEEDED = _JPEG_FRAMES | {0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xE0, 0xEE}
+_JPEG_NEEDED = _JPEG_FRAMES | {_JPEG_TABLES, 0xC4, 0xCC, 0xDC, 0xDD, 0xE0, 0xEE}
 _JPEG_COMMENT, _JPEG_APPLICATION = 0xFE, frozenset(range(0xE0, 0xF0))
 _JPEG_ORIENTATIONS = (b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
 
@@ -68,7 +70,7 @@ def needed_parts(kind: str, data: bytes) -> bytes:
 def _of_jpeg(data: bytes) -> bytes:
     view, found = memoryview(data), set()
     kept = [view[:2]]
-    frames, segments, junk, position = 0, 0, 0, 2
+    frames, segments, junk, tables, position = 0, 0, 0, 0, 2
     while marker := _JPEG_MARKER.search(data, position):
         code, start = marker[1][0], marker.start()
         junk += start - position
@@ -77,11 +79,12 @@ def _of_jpeg(data: bytes) -> bytes:
             break
         if code not in _JPEG_NEEDED and code not in _JPEG_APPLICATION and code != _JPEG_COMMENT:
             raise ValueError(f"marker {code:02X} before the first scan")
-        frames += code in _JPEG_FRAMES
-        if segments > MAX_PARTS or junk > MAX_JPEG_JUNK or frames > 1:
-            raise _too_many_of_jpeg()
         body = start + 4
         position = max(body, start + 2 + int.from_bytes(data[start + 2 : body], "big"))
+        frames += code in _JPEG_FRAMES
+        tables += position - start if code == _JPEG_TABLES else 0
+        if segments > MAX_PARTS or junk > MAX_JPEG_JUNK or frames > 1 or tables > MAX_JPEG_TABLE_BYTES:
+            raise _too_many_of_jpeg()
         if code == _JPEG_APP1:
             prefix = next((prefix for prefix in _JPEG_ORIENTATIONS if data.startswith(prefix, body)), None)
             is_needed = prefix is not None and prefix not in found
@@ -110,7 +113,8 @@ def _check_jpeg_scans(data: bytes, position: int, segments: int) -> None:
 
 def _too_many_of_jpeg() -> ValueError:
     return ValueError(
-        f"more than {MAX_JPEG_SCANS} scans, {MAX_PARTS} segments, one frame or {MAX_JPEG_JUNK} stray bytes"
+        f"more than {MAX_JPEG_SCANS} scans, {MAX_PARTS} segments, one frame, {MAX_JPEG_JUNK} stray bytes or "
+        f"{MAX_JPEG_TABLE_BYTES} bytes of quantisation tables"
     )
 
 

@@ -8,11 +8,13 @@ bounds lie below them.
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from serving.errors import ApiError
+from serving.layers.unread_answers import UnreadAnswers
 from serving.layers.unread_bodies import LINGER_BYTES, LINGER_SECONDS
 from serving.metrics import metrics
 from serving.requests.error_answer import error_response
@@ -24,6 +26,11 @@ HEAD_BYTES = 64 * 1024
 LOOK_SECONDS = 5.0
 HEAD_LOOKS = 4
 UNREAD_LOOKS = 12
+# What the system takes of an answer for a client that does not read (Linux: twice that), so that the rest is counted
+# here; by itself it takes some megabytes.
+SENDING_BYTES = 128 * 1024
+
+_unread = UnreadAnswers()
 
 
 class BoundedConnection(HttpToolsProtocol):
@@ -48,12 +55,24 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to look."""
         super().connection_made(transport)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENDING_BYTES)
         self._timer = self.loop.call_later(LOOK_SECONDS, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Look no more."""
         self._stop_looking()
+        _unread.remove(self.transport)
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read."""
+        super().pause_writing()
+        _unread.add(self.transport)
+
+    def resume_writing(self) -> None:
+        """Go on."""
+        _unread.remove(self.transport)
+        super().resume_writing()
 
     def handle_websocket_upgrade(self) -> None:
         """Leave the connection to the other protocol."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -37,6 +38,7 @@ class Replaceable:
 
     def __init__(self, models: Path, url: str, process: subprocess.Popen[str]) -> None:
         self.url = url
+        self.models = models
         self._file = models / "views" / "model.onnx"
         self._process = process
 
@@ -45,14 +47,18 @@ class Replaceable:
 
     def replace(self) -> None:
         """Put a model of 64 pixels, calibrated to NEW, in its place."""
-        before = self.listed()["models"][0]["digest"]
         model = build_graph("views", formula="transformation", size=64, calibration=NEW)
         written = self._file.with_suffix(".new")
         written.write_bytes(model.SerializeToString())
         written.rename(self._file)
+        self.reload()
+
+    def reload(self) -> None:
+        """Let the server take what has changed in its folder, and wait until it has."""
+        before = self.listed()
         os.kill(self._process.pid, signal.SIGHUP)
         deadline = time.monotonic() + 60
-        while self.listed()["models"][0]["digest"] == before:
+        while self.listed() == before:
             assert time.monotonic() < deadline
             time.sleep(0.05)
 
@@ -87,10 +93,13 @@ def demo(browser: Browser, server: Replaceable) -> Iterator[Demo]:
         yield demo
 
 
+def curves(result: Locator) -> Locator:
+    return result.get_by_role("img", name="Calibration curve.")
+
+
 def assert_drawn(demo: Demo, result: Locator, calibration: list[float], size: int) -> None:
     least, greatest = (f"{score:#.4g}".replace("-", "−") for score in (calibration[0], calibration[-1]))
-    curve = result.get_by_role("img", name="Calibration curve.")
-    expect(curve).to_have_accessible_name(re.compile(f"normal images lie from {least} to {greatest},"))
+    expect(curves(result)).to_have_accessible_name(re.compile(f"normal images lie from {least} to {greatest},"))
     expect(result.locator("figcaption").first).to_have_text(f"as the model sees it, {size} × {size}")
     assert demo.drawn(result.locator(".view canvas")).shape == (36, size, size, 3)
 
@@ -107,6 +116,38 @@ def test_after_a_model_was_replaced_its_results_are_drawn_on_the_new_one(demo: D
     assert_drawn(demo, demo.result("again.png"), NEW, 64)
     assert asked.count("/models") == 1
     assert demo.trouble == []
+
+
+def test_the_form_offers_the_models_there_are_and_keeps_what_was_chosen(demo: Demo, server: Replaceable) -> None:
+    write_graph(server.models, "other", formula="transformation", calibration=OLD)
+    server.reload()
+    demo.open()
+    boxes = demo.page.get_by_role("checkbox")
+    other, views = (demo.page.get_by_role("checkbox", name=name) for name in ("other", "views"))
+    alpha = demo.page.get_by_label("Alpha")
+    demo.page.locator("summary", has_text="Models and false-alarm rate").click()
+    for box in (other, views):
+        box.check()
+    alpha.fill("0.25")
+    alpha.press("Enter")
+    demo.pick(file("both.png", PICTURE))
+    expect(curves(demo.result("both.png"))).to_have_count(2)
+    shutil.rmtree(server.models / "other")
+    write_graph(server.models, "new", formula="transformation", calibration=NEW)
+    server.reload()
+    demo.pick(file("one.png", PICTURE), at_least=2)
+    for name in ("both.png", "one.png"):
+        expect(curves(demo.result(name))).to_have_count(1)
+        expect(demo.result(name).locator(".error")).to_have_count(0)
+        assert_drawn(demo, demo.result(name), OLD, 32)
+    expect(boxes).to_have_count(2)
+    expect(views).to_be_checked()
+    expect(demo.page.get_by_role("checkbox", name="new")).not_to_be_checked()
+    expect(alpha).to_have_value("0.25")
+    expect(alpha).to_be_focused()
+    demo.page.get_by_role("checkbox", name="new").check()
+    demo.settle()
+    expect(curves(demo.result("one.png"))).to_have_count(2)
 
 
 def test_a_worker_that_still_lists_the_old_model_is_not_asked_again_and_again(demo: Demo, server: Replaceable) -> None:

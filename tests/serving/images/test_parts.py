@@ -208,6 +208,7 @@ def test_a_tiff_of_many_strips_is_read() -> None:
 
 SLOW: dict[str, Callable[[], bytes]] = {
     "jpeg of many exif segments": lambda: jpeg(segment(0xE1, b"Exif\0\0" + bytes(400)) * 40_000),
+    "jpeg of many quantisation tables": lambda: jpeg(segment(0xDB, (b"\0" + bytes(range(1, 65))) * 1000) * 300),
     "gif of many blocks": lambda: gif(b"!\xff" + b"\1a" * 10_000_000 + b"\0"),
     "gif that reads on after an empty block": lambda: gif(b"!\1\0" + b"\1a" * 10_000_000 + b"\0"),
     "gif of stray bytes": lambda: gif(bytes(20_000_000)),
@@ -225,8 +226,13 @@ def test_many_parts_take_no_time(name: str) -> None:
     try:
         decode_image(data)
     except ImageError as error:
-        assert f"more than {MAX_PARTS}" in error.reason  # noqa: PT017
+        assert f"{MAX_PARTS} " in error.reason  # noqa: PT017
     assert time.thread_time() - started < 1
+
+
+def test_a_jpeg_that_defines_its_tables_a_hundred_times_is_read() -> None:
+    table = segment(0xDB, b"".join(bytes([number, *[16] * 64]) for number in range(4)))
+    assert (pixels(decode_image(jpeg(table * 100))) == pixels(decode_image(jpeg()))).all()
 
 
 def test_a_webp_cut_short_stays_one_without_its_metadata() -> None:

@@ -7,12 +7,12 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import httpx
 import pytest
 
-from serving.layers import connections
+from serving.layers import connections, unread_answers
 from serving.layers.connections import HEAD_BYTES, HEAD_LOOKS, UNREAD_LOOKS
 from serving.layers.unread_bodies import LINGER_BYTES
 from tests.graphs import write_graph
@@ -25,6 +25,7 @@ HEAD_SECONDS = HEAD_LOOKS * LOOK_SECONDS
 UNREAD_SECONDS = UNREAD_LOOKS * LOOK_SECONDS
 LINGER_SECONDS = 0.5
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
+IMAGES = 512  # of which the views are an answer of about a megabyte
 LARGE = b"GET /static_content/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
 CHUNKED = (
     f"POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Type: {CONTENT_TYPE}\r\n\r\n".encode()
@@ -46,7 +47,8 @@ ENDLESS = {
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     models = tmp_path_factory.mktemp("models")
     write_graph(models)
-    with pytest.MonkeyPatch.context() as patch, local_service(models) as address:
+    write_graph(models, "views", formula="transformation")
+    with pytest.MonkeyPatch.context() as patch, local_service(models, max_images=IMAGES) as address:
         patch.setattr(connections, "LOOK_SECONDS", LOOK_SECONDS)
         patch.setattr(connections, "LINGER_SECONDS", LINGER_SECONDS)
         yield address
@@ -190,6 +192,31 @@ def test_a_client_that_does_not_read_loses_its_connection(url: str) -> None:
         connection.sendall(LARGE * 8)
         time.sleep(UNREAD_SECONDS + 10 * LOOK_SECONDS)
         assert len(until_the_end(connection)) < 8 * whole
+
+
+def test_of_many_unread_answers_those_that_stand_longest_are_given_up(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [part("images", encoded(picture(4, 4)), "a.png")] * IMAGES
+    content = body(part("model", b"views"), part("views", b"true"), *images)
+    head = (
+        f"POST /anomaly_score HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {CONTENT_TYPE}\r\n"
+        f"Content-Length: {len(content)}\r\n\r\n"
+    )
+    headers = {"Content-Type": CONTENT_TYPE}
+    whole = httpx.post(f"{url}/anomaly_score", content=content, headers=headers, timeout=60).content
+    assert len(whole) > 1_000_000
+    monkeypatch.setattr(unread_answers, "UNREAD_BYTES", len(whole))
+    monkeypatch.setattr(connections, "UNREAD_LOOKS", 10_000)
+    with ExitStack() as stack:
+        clients = []
+        for _ in range(4):
+            clients.append(stack.enter_context(connected(url, buffer=4096)))
+            clients[-1].sendall(head.encode() + content)
+            assert clients[-1].recv(1, socket.MSG_PEEK) == b"H"
+        *given_up, last = [until_the_end(client) for client in clients]
+    assert last.split(b"\r\n\r\n", 1)[1] == whole
+    assert all(len(received) < len(whole) for received in given_up)
 
 
 def test_a_client_that_reads_slowly_gets_all(url: str) -> None:
