@@ -35,8 +35,8 @@ def settings_page() -> str:
     """Return the table of a server's settings, as Markdown."""
     return (
         "# Settings of a server\n\n"
-        "Written by `docs/generate.py` from `serving/settings.py`. An unknown `QUARTERTURN_*` variable stops the "
-        "start.\n\n"
+        "Written by `docs/generate.py` from `serving/settings.py`. Read by `quarterturn serve` and, as far as they\n"
+        "apply, by `score`, `calibrate` and `models`; an unknown `QUARTERTURN_*` variable stops each of them.\n\n"
         f"{settings_table()}"
     )
 

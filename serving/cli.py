@@ -57,7 +57,10 @@ def score(
         list[str] | None, typer.Option(help="model to run; repeatable; by default as the server chooses")
     ] = None,
     models: ModelsFolder = None,
-    alpha: Annotated[float | None, typer.Option(help="is_anomaly where a p-value is at most this; 0.05")] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="is_anomaly where a p-value is at most this; by default QUARTERTURN_ALPHA, 0.05"),
+    ] = None,
     restart: Annotated[bool, typer.Option("--restart", help="drop what an interrupted run has left")] = False,
 ) -> None:
     """Score images without a server: one row a file and model.

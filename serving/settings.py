@@ -60,8 +60,8 @@ class Settings(BaseModel):
         Field(
             ge=1,
             le=1024,
-            description="Threads of one run of a model. Not set: 1; on a CPU, up to as many as there are runs for "
-            "one that a server has alone.",
+            description="Threads of one run of a model. Not set: 1; on a CPU a run beside which no other wants the "
+            "cores gets one for every two views of 32 x 32, at most `QUARTERTURN_RUNS`.",
         ),
     ] = None
     runs: Annotated[
@@ -87,7 +87,12 @@ class Settings(BaseModel):
     max_images: Annotated[int, Field(ge=1, description="Images in one request.")] = 64
     max_image_bytes: Annotated[int, Field(ge=1, description="Bytes of one uploaded image.")] = 20 * 1024 * 1024
     max_image_pixels: Annotated[
-        int, Field(ge=1, le=MAX_PIXELS_LIMIT, description="Pixels of one image, judged from its header.")
+        int,
+        Field(
+            ge=1,
+            le=MAX_PIXELS_LIMIT,
+            description=f"Pixels of one image, judged from its header; at most {MAX_PIXELS_LIMIT}.",
+        ),
     ] = 25_000_000
     max_decoding_bytes: Annotated[
         int,
@@ -123,8 +128,9 @@ class Settings(BaseModel):
         Field(
             min_length=8,
             pattern=r"^[!-~]+$",
-            description="Key that requests must bring, as `X-API-Key: KEY` or `Authorization: Bearer KEY`; not asked "
-            "for by health checks and the demo's page. Not set: none.",
+            description="Key that requests must bring, as `X-API-Key: KEY` or `Authorization: Bearer KEY`: 8 or more "
+            "printable ASCII characters without spaces. Not asked for by health checks and the demo's page. Not set: "
+            "none.",
             repr=False,
         ),
     ] = None
@@ -188,7 +194,7 @@ def settings_table() -> str:
 
 
 def _shown(default: object) -> str:
-    return "not set" if default is None else f"`{default}`"
+    return "not set" if default in (None, ()) else f"`{default}`"
 
 
 def variable(field: str) -> str:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 import runpy
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from serving.graphs.graph import load_graph
+from serving.images.image_file import read_image
+from serving.requests.answers import score_parts
 
 ROOT = Path(__file__).parents[1]
 # Every page but the cards of models, which `quarterturn export` writes.
@@ -80,6 +85,23 @@ def test_the_readme_of_serving_names_the_modules_of_its_packages(package: str) -
     named = [name for row in table.splitlines() for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
     modules = [path.name for path in (ROOT / "serving" / package).glob("*.py") if path.name != "__init__.py"]
     assert sorted(named) == sorted(modules)
+
+
+def test_the_contract_can_be_used_with_no_code_of_ours() -> None:
+    """The page's example, run in a Python of its own, gives the score and p-value of ours."""
+    [code] = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "graph-contract.md").read_text("utf-8"), re.DOTALL)
+    printed = subprocess.run(
+        [sys.executable, "-c", f"{code}\nprint(scores.item(), p_values[0])"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    graph = load_graph(ROOT / "models" / "cifar10-rotations" / "model.onnx", "cpu")
+    image = read_image((ROOT / "examples" / "horse.png").read_bytes(), graph.manifest.fitting)
+    [part] = score_parts(graph, graph.run(image[None]), alpha=0.05)
+    assert [float(value) for value in printed.split()] == pytest.approx([part["score"], part["p_value"]], abs=1e-4)
+    assert "serving" not in code
 
 
 def test_paper_to_code_names_files_that_exist() -> None:

@@ -142,7 +142,7 @@ def export(
         Path | None, typer.Option(help="evaluated run of an equally trained network, to print beside")
     ] = None,
 ) -> None:
-    """Export a run as one ONNX graph with its calibration and model card."""
+    """Export a run as one ONNX graph with its calibration and model card. Replaces a model of that name."""
     from serving.settings import default_models_folder
     from training.export import export_run
     from training.run_folder import RunFolder
