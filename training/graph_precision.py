@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from serving.graphs.manifest import Precision
 from training.data.image_set import ImageSet
-from training.graph_runner import VIEWS_PER_RUN_CPU
+from training.graph_runner import images_per_run
 from training.onnx_graph import scorer_graph
 from training.quantisation import quantised_graph
 from training.recipe import Recipe
@@ -61,7 +61,7 @@ def precision_graph(
         return scorer_graph(build_scorer(HalfNetwork(network).eval(), recipe), recipe.data.size)
     if precision == "int8":
         grid = view_grid(recipe)
-        batch = max(1, VIEWS_PER_RUN_CPU // (1 if grid is None else len(grid)))
+        batch = images_per_run(1 if grid is None else len(grid), recipe.data.size, on_cpu=True)
         return quantised_graph(reference, range_images(recipe, data_root), batch)
     return reference
 

@@ -20,26 +20,32 @@ from training.progress import track
 
 Outputs = dict[str, NDArray[np.float32]]
 
-# Views in one run: a larger batch gains nothing on a CPU and leaves its caches.
-VIEWS_PER_RUN_CPU = 256
-VIEWS_PER_RUN_GPU = 4096
+# Pixels of all views in one run: a larger batch gains nothing on a CPU and leaves its caches. On a GPU no tensor within
+# a network then has 2^31 elements, of which kernels lose count.
+VIEW_PIXELS_PER_RUN_CPU = 256 * 32 * 32
+VIEW_PIXELS_PER_RUN_GPU = 4096 * 32 * 32
+
+
+def images_per_run(views: int, size: int, *, on_cpu: bool) -> int:
+    """Return how many images of ``size`` x ``size`` pixels, of so many views each, go into a run: at least one."""
+    return max(1, (VIEW_PIXELS_PER_RUN_CPU if on_cpu else VIEW_PIXELS_PER_RUN_GPU) // (views * size**2))
 
 
 class GraphRunner:
-    """A graph in memory, ready to score; ``views`` is how many views it makes of an image."""
+    """A graph in memory, ready to score, ``batch`` images in a run; ``views`` is how many views it makes of each."""
 
     def __init__(self, model: bytes, views: int, device: ProviderChoice = "auto") -> None:
         asked = os.environ.get("OMP_NUM_THREADS", "")  # as PyTorch reads it: jobs side by side share the cores
         self._threads = max(1, min(available_cores(), int(asked))) if asked.isdigit() else available_cores()
         self._session: Any = open_session(model, device, self._threads)
         self._names = [output.name for output in self._session.get_outputs()]
-        self._on_cpu = self._session.get_providers()[0] == CPU
-        self.batch = max(1, (VIEWS_PER_RUN_CPU if self._on_cpu else VIEWS_PER_RUN_GPU) // views)
+        self.is_on_cpu = self._session.get_providers()[0] == CPU
+        self.batch = images_per_run(views, self._session.get_inputs()[0].shape[1], on_cpu=self.is_on_cpu)
 
     @property
     def device(self) -> str:
         """Where the graph runs, in words."""
-        return f"ONNX Runtime, CPU, {self._threads} threads" if self._on_cpu else "ONNX Runtime, CUDA"
+        return f"ONNX Runtime, CPU, {self._threads} threads" if self.is_on_cpu else "ONNX Runtime, CUDA"
 
     def run(self, images: Images) -> Outputs:
         """Score uint8 [n, size, size, 3] in one run; outputs in the contract's names, n in front."""

@@ -25,7 +25,7 @@ from training.networks.shared_batch_norm import share_batch_norm
 from training.networks.start import Weights, start_from
 from training.objectives.build import build_objective
 from training.objectives.objective import LabelLoss
-from training.precision import resolve_precision
+from training.precision import fabric_options, resolve_precision
 from training.recipe import Recipe
 from training.run_folder import RunError, RunFolder, check_same_recipe
 from training.schedule import learning_rate
@@ -129,7 +129,9 @@ def train(
     if checkpoint is not None:
         module.load_state_dict(checkpoint["network"])
         optimiser.load_state_dict(checkpoint["optimiser"])
+        fabric.strategy.precision.load_state_dict(checkpoint.get("loss_scale", {}))
         first_step, clock = checkpoint["step"], _Clock(checkpoint["views"], checkpoint["seconds"])
+    _check_one_beginning(fabric, first_step)
     if rank == 0:
         run.begin(first_step)
 
@@ -145,6 +147,7 @@ def train(
             {
                 "network": module.state_dict(),
                 "optimiser": optimiser.state_dict(),
+                "loss_scale": fabric.strategy.precision.state_dict(),
                 "step": step,
                 "views": clock.views,
                 "seconds": clock.seconds,
@@ -199,12 +202,13 @@ def make_fabric(recipe: Recipe) -> Fabric:
     """Return Fabric for the recipe's precision on the GPU if there is one, over all processes of torchrun."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     world = int(os.environ.get("WORLD_SIZE", "1"))
+    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     fabric = Fabric(
-        accelerator="cuda" if torch.cuda.is_available() else "cpu",
+        accelerator=accelerator,
         strategy="ddp" if world > 1 else "auto",
         devices=local,
         num_nodes=world // local,
-        precision=resolve_precision(recipe.trainer.precision),
+        **fabric_options(resolve_precision(recipe.trainer.precision), accelerator),
     )
     fabric.launch()
     return fabric
@@ -218,6 +222,16 @@ def _checkpoint_to_resume(run: RunFolder, recipe: Recipe, seed: int, resume: boo
     checkpoint = run.load_checkpoint()
     check_same_recipe(checkpoint, recipe, seed)
     return checkpoint
+
+
+def _check_one_beginning(fabric: Fabric, step: int) -> None:
+    """Raise RunError, in all processes, where they do not begin at the same step: weights would be apart for ever."""
+    if fabric.world_size == 1:
+        return
+    steps = fabric.all_gather(torch.tensor(step, device=fabric.device))
+    assert isinstance(steps, Tensor)
+    if steps.min() != steps.max():
+        raise RunError("the processes see different checkpoints: the run folder must be the same on every machine")
 
 
 def _not_finite(what: str, step: int, run: RunFolder) -> str:

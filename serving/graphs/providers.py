@@ -15,6 +15,7 @@ from math import ceil
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import onnxruntime
 
 ProviderChoice = Literal["auto", "cpu", "cuda"]
@@ -38,7 +39,8 @@ class ProviderError(RuntimeError):
 def open_session(model: bytes, choice: ProviderChoice, threads: int | None = None, gpu: int = 0) -> Any:
     """Return an onnxruntime.InferenceSession of a serialised model, on the GPU or the CPU.
 
-    ``auto`` takes CUDA where it works and else the CPU, saying why in the log; ``cuda`` raises ProviderError there.
+    ``auto`` takes CUDA where a blank image runs on it and else the CPU, saying why in the log; ``cuda`` raises
+    ProviderError where there is no CUDA.
     ``threads`` within one run, None for all available cores; of several GPUs it is number ``gpu``, counted round. ONNX
     Runtime's own exceptions pass through.
     """
@@ -49,13 +51,27 @@ def open_session(model: bytes, choice: ProviderChoice, threads: int | None = Non
         onnxruntime.preload_dlls()
         cuda = (CUDA, {**_CUDA_OPTIONS, "device_id": str(gpu % gpus)})
         session = onnxruntime.InferenceSession(model, _options(threads), providers=[cuda, CPU])
-        if CUDA in session.get_providers():
-            return session
         obstacle = "ONNX Runtime could not load CUDA or cuDNN (in the checkout: pip install -e '.[gpu]')"
+        if CUDA in session.get_providers():
+            problem = _problem_of_running(session) if choice == "auto" else None
+            if problem is None:
+                return session
+            obstacle = f"a blank image does not run on the GPU: {problem}"
     if choice == "cuda":
         raise ProviderError(f"the device setting is cuda, but {obstacle}")
     _say_why_not_on_a_gpu(obstacle)
     return _open_on_cpu(model, threads)
+
+
+def _problem_of_running(session: Any) -> str | None:
+    """Run a blank image: without cuDNN a session opens on CUDA all the same, and its first convolution fails."""
+    [image, *_] = session.get_inputs()
+    shape = [length if isinstance(length, int) else 1 for length in image.shape]
+    try:
+        session.run(None, {image.name: np.zeros(shape, np.uint8)})
+    except Exception as error:  # onnxruntime's exceptions share no other base
+        return (str(error).splitlines() or [type(error).__name__])[0]
+    return None
 
 
 def _options(threads: int | None) -> Any:

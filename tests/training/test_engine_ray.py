@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from training.reproduce.engine_ray import RayEngine
+from training.reproduce.engine_ray import RayEngine, cores_a_gpu
 from training.reproduce.job_process import last_line, log_path
 from training.reproduce.jobs import Job, is_finished
 from training.reproduce.run_job import FAILED, STOPPED
@@ -99,6 +99,14 @@ def test_a_job_that_cannot_be_started_says_why(engine: RayEngine, small_cifar10:
     outcome = run_sweep([job], small_cifar10, tmp_path, engine)
     (failure,) = outcome.failures
     assert failure.reason.startswith("error: Ray: OSError: [Errno 7] Argument list too long")
+
+
+def test_a_job_has_as_many_cores_as_each_machine_has_for_a_gpu() -> None:
+    """Over the whole cluster it would be 18, which no machine with a GPU has beside it."""
+    nodes = [({"CPU": 64.0}, True), ({"CPU": 8.0, "GPU": 4.0}, True), ({"CPU": 1.0, "GPU": 4.0}, False)]
+    described = [{"Resources": resources, "Alive": alive} for resources, alive in nodes]
+    assert cores_a_gpu(described) == 2
+    assert cores_a_gpu([*described, {"Resources": {"CPU": 2.0, "GPU": 8.0}, "Alive": True}]) == 1
 
 
 def _parent_of_the_job_in(runs: Path) -> int | None:

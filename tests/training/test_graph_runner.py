@@ -14,7 +14,7 @@ from tests.graphs import build_graph
 from tests.training.patterns import image_set
 from training.data.image_set import DataError
 from training.data.sources import load_images
-from training.graph_runner import VIEWS_PER_RUN_CPU, GraphRunner
+from training.graph_runner import GraphRunner, images_per_run
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,19 @@ def test_outputs_are_the_graphs_by_name(model: bytes) -> None:
 
 
 def test_a_batch_has_about_so_many_views(model: bytes) -> None:
-    batches = {views: GraphRunner(model, views, "cpu").batch for views in (1, 4, 36, 10 * VIEWS_PER_RUN_CPU)}
-    assert batches == {1: 256, 4: 64, 36: 7, 10 * VIEWS_PER_RUN_CPU: 1}
+    batches = {views: GraphRunner(model, views, "cpu").batch for views in (1, 4, 36, 2560)}
+    assert batches == {1: 256, 4: 64, 36: 7, 2560: 1}
+
+
+@pytest.mark.parametrize("views", [1, 4, 36])
+@pytest.mark.parametrize(("size", "channels"), [(32, 160), (224, 64 // 4)])
+def test_on_a_gpu_no_tensor_of_a_network_has_more_elements_than_32_bits_count(
+    views: int, size: int, channels: int
+) -> None:
+    """The first stage of WRN 28-10; the first convolution of ResNet-18, of 64 channels at half the size."""
+    images = images_per_run(views, size, on_cpu=False)
+    assert images * views * channels * size**2 < 2**31
+    assert images * views >= 36
 
 
 @pytest.mark.parametrize("views", [36, 100, 1000])

@@ -14,10 +14,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional
 
 from tests.training.checkpoints import disk_full_at, log_lines, same_weights
 from tests.training.command_line import contents
 from tests.training.patterns import image_set
+from training.attacks.bare_network import BareNetwork
+from training.networks.heads import Heads
 from training.recipe import Recipe
 from training.recipe_files import load_recipe
 from training.run_folder import RunError, RunFolder
@@ -278,6 +282,43 @@ def test_half_precision_trains_and_keeps_single_precision_weights(whole: RunFold
     assert first == pytest.approx(exact, rel=0.05)
     weights = run.load_checkpoint()["network"]
     assert all(value.dtype in (torch.float32, torch.int64) for value in weights.values())
+
+
+def test_in_half_precision_a_network_sees_the_images_as_they_are(tmp_path: Path) -> None:
+    """Fabric would round them; the attacks and evaluation do not."""
+
+    class Seen(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(3, 2, 3)
+            self.heads = Heads(2, {"label": 5})
+
+        def forward(self, images: Tensor) -> dict[str, Tensor]:
+            self.images = images
+            self.features = self.convolution(images).mean((2, 3))
+            logits: dict[str, Tensor] = self.heads(self.features)
+            return logits
+
+    module, images = Seen(), torch.rand(2, 3, 8, 8)
+    network = make_fabric(small("own-classifier-32", "trainer.precision=bf16-mixed")).setup_module(module)
+    logits = network(images)["label"]
+    assert torch.equal(module.images, images)
+    assert module.features.dtype == torch.bfloat16
+    linear = module.heads.linear["label"]
+    assert isinstance(linear, nn.Linear)
+    assert torch.equal(logits, functional.linear(module.features.float(), linear.weight, linear.bias))
+    bare = BareNetwork(network, "bf16-mixed")(images)["label"]
+    assert torch.equal(bare, logits)
+
+
+def test_in_float16_the_scale_of_the_loss_goes_on(tmp_path: Path) -> None:
+    recipe = small("own-classifier-32", "trainer.precision=16-mixed", "optimiser.lr=0.001")
+    run = RunFolder(tmp_path)
+    assert not train(recipe, IMAGES, run, seed=0, max_minutes=0).finished
+    begun = run.load_checkpoint()
+    assert train(recipe, IMAGES, run, seed=0, resume=True).finished
+    steps = [checkpoint["loss_scale"]["_growth_tracker"] for checkpoint in (begun, run.load_checkpoint())]
+    assert steps == [1, STEPS]
 
 
 if __name__ == "__main__":

@@ -299,6 +299,12 @@ def test_two_processes_train_under_attack_as_one_does(data_root: Path, tmp_path:
         assert_as_one_process_does(arguments, tmp_path / name, 5e-3)
 
 
+@pytest.mark.slow
+def test_processes_that_see_different_checkpoints_do_not_begin(tmp_path: Path) -> None:
+    torchrun("-m", "tests.training.folders_apart", str(tmp_path))
+    assert sorted(path.name for path in tmp_path.glob("?/refused")) == ["refused", "refused"]
+
+
 def torchrun(*command: str) -> None:
     options = ("--standalone", "--nproc-per-node", "2")
     done = subprocess.run(

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def _reason(error: Any) -> str:
 class RayEngine:
     """All jobs are given to Ray at once, which queues them: the cluster of RAY_ADDRESS, or one made on this machine.
 
-    With GPUs in the cluster a job takes one, and its share of the cores; without, one core.
+    With GPUs in the cluster a job takes one, and so many cores as every GPU's machine has for each; without, one core.
     """
 
     def __init__(self, jobs: int, address: str | None = None) -> None:
@@ -76,7 +77,7 @@ class RayEngine:
         self._ray.init(address=address, log_to_driver=False, **own)
         there = self._ray.cluster_resources()
         gpus, cores = int(there.get("GPU", 0)), int(there.get("CPU", 1))
-        self._cores = max(1, cores // gpus) if gpus else 1
+        self._cores = cores_a_gpu(self._ray.nodes()) if gpus else 1
         self._task = self._ray.remote(max_retries=0, num_cpus=self._cores, num_gpus=1 if gpus else 0)(_run_here)
         self.places = max(1, jobs)
         self.described = f"on a Ray cluster of {cores} cores and {gpus} GPUs, {self._cores} cores a job"
@@ -93,6 +94,12 @@ class RayEngine:
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""
         self._ray.shutdown()
+
+
+def cores_a_gpu(nodes: Iterable[Mapping[str, Any]]) -> int:
+    """Return the cores that each GPU of every machine which has any can have, so that all of them take jobs."""
+    there = [node["Resources"] for node in nodes if node["Alive"]]
+    return max(1, min(int(one.get("CPU", 1)) // int(one["GPU"]) for one in there if one.get("GPU", 0) >= 1))
 
 
 def _run_here(described: str, data: str, runs: str, deadline: float | None, threads: int) -> int:

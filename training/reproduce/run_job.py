@@ -34,6 +34,8 @@ def run_job(job: Job, data: Path, runs: Path, deadline: float | None, patience: 
     Returns FINISHED or STOPPED. Raises what training and evaluation raise, RunError if another process is at it and
     stays so for ``patience`` seconds.
     """
+    import torch
+
     from training.evaluation import evaluate_run
     from training.shared_phases import SharedPhases
     from training.training_run import train_recipe
@@ -51,6 +53,7 @@ def run_job(job: Job, data: Path, runs: Path, deadline: float | None, patience: 
                 print(f"stopped at step {outcome.step} of {outcome.steps}", flush=True)
                 return STOPPED
         print("evaluating", flush=True)
+        torch.cuda.empty_cache()  # ONNX Runtime, which scores, has memory of its own
         evaluate_run(run, data, settings=recipe.evaluation)
         run.write_json("recipe.json", recipe.settings())  # with the evaluation's settings, if they were others
         print("finished", flush=True)

@@ -67,6 +67,38 @@ def test_a_gpu_is_used(model: bytes, has_gpu: bool, choice: ProviderChoice) -> N
     assert open_session(model, choice).get_providers()[0] == CUDA
 
 
+class WithoutCudnn:
+    """A session as it is where there is a GPU and no cuDNN; this machine has neither."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self.get_inputs = session.get_inputs
+
+    def get_providers(self) -> list[str]:
+        return [CUDA, CPU]
+
+    def run(self, *_: object) -> None:
+        raise RuntimeError("cuDNN is unavailable\nand so on")
+
+
+def test_auto_takes_the_cpu_where_a_session_opens_on_a_gpu_and_does_not_run(
+    model: bytes, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = onnxruntime.InferenceSession
+
+    def opened(data: bytes, options: onnxruntime.SessionOptions, providers: list[object]) -> object:
+        session = real(data, options, providers=[CPU])
+        return session if providers == [CPU] else WithoutCudnn(session)
+
+    monkeypatch.setattr(providers, "_said", set())
+    monkeypatch.setattr(providers, "_gpus", lambda: (1, ""))
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+    with caplog.at_level(logging.INFO, logger="serving.graphs.providers"):
+        assert open_session(model, "auto", threads=1).get_providers() == [CPU]
+    assert caplog.messages == ["running on the CPU: a blank image does not run on the GPU: cuDNN is unavailable"]
+    assert open_session(model, "cuda", threads=1).get_providers()[0] == CUDA  # its start is refused when it is warmed
+
+
 WORKING_MEMORY = """
 import sys
 from pathlib import Path
