@@ -46,13 +46,22 @@ class RawPlan:
 
 
 def plans(in_flight: int, cores: int, batches: Sequence[int] = (1, 4, 8)) -> list[RawPlan]:
-    """Return the plans that so many images in flight can keep busy: one runner with all cores, or one runner a core."""
+    """Return the plans that so many images in flight can keep busy: one runner with all cores, one runner a core.
+
+    With more than two cores also 2, 4, ... runners that share them: on a GPU one decodes while another computes.
+    """
     spread = [RawPlan(1, min(cores, in_flight), 1)]
     spread += [RawPlan(batch, cores, 1) for batch in batches if batch > 1 and batch * cores <= in_flight]
+    shared = [
+        RawPlan(batch, runners, cores // runners)
+        for runners in (2**power for power in range(1, cores.bit_length()))
+        for batch in batches
+        if runners < cores and batch * runners <= in_flight
+    ]
     together = [
         RawPlan(batch, 1, cores, spinning) for spinning in (False, True) for batch in batches if batch <= in_flight
     ]
-    return spread + (together if cores > 1 else [])
+    return spread + shared + (together if cores > 1 else [])
 
 
 def closed_loop(graph: Path, data: bytes, plan: RawPlan, in_flight: int, seconds: float, cuda: bool = False) -> Load:

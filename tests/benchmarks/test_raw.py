@@ -23,8 +23,10 @@ def test_plans_are_those_that_the_images_in_flight_can_keep_busy() -> None:
     }  # fmt: skip
     assert {(plan.batch, plan.runners, plan.run_threads) for plan in plans(1, cores=2)} == {(1, 1, 1), (1, 1, 2)}
     assert {plan.run_threads for plan in plans(16, cores=1)} == {1}
-    for in_flight in (1, 4, 16):
-        found = plans(in_flight, cores=2)
+    on_many_cores = {(plan.batch, plan.runners, plan.run_threads) for plan in plans(64, cores=16, batches=(1, 32))}
+    assert on_many_cores == {(1, 16, 1), (1, 2, 8), (1, 4, 4), (1, 8, 2), (32, 2, 8), (1, 1, 16), (32, 1, 16)}
+    for in_flight, cores in ((1, 2), (4, 2), (16, 2), (16, 3), (64, 16)):
+        found = plans(in_flight, cores)
         assert len({plan.title for plan in found}) == len(found)
         assert all(plan.batch * plan.runners <= in_flight for plan in found)
 
