@@ -110,15 +110,15 @@ class ViewGrid:
         target to source pixel is made by ``transform`` itself, from an image of pixel indices.
         """
         count, channels, height, width = images.shape
-        sources = self._source_pixels(height, width).to(images.device)[views]
+        sources = self._source_pixels(height, width, images.device)[views]
         flat = images.reshape(count, 1, channels, height * width).expand(-1, views.shape[1], -1, -1)
         picked = torch.gather(flat, 3, sources.unsqueeze(2).expand(-1, -1, channels, -1))
         return picked.reshape(count * views.shape[1], channels, height, width)
 
-    @cache  # noqa: B019 - grids are few, frozen and small
-    def _source_pixels(self, height: int, width: int) -> Tensor:
+    @cache  # noqa: B019 - grids are few, frozen and small; a copy in every step would halt a GPU
+    def _source_pixels(self, height: int, width: int, device: torch.device) -> Tensor:
         indices = torch.arange(height * width, dtype=torch.float64).reshape(1, 1, height, width)
-        return self.all_views(indices).reshape(len(self), height * width).to(torch.int64)
+        return self.all_views(indices).reshape(len(self), height * width).to(device, torch.int64)
 
     def spec(self) -> ViewGridSpec:
         """Return the grid as the manifest records it."""
