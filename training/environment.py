@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -54,6 +55,11 @@ def _git(root: Path, *arguments: str) -> str:
 def is_first_process() -> bool:
     """Return whether this process writes the run folder: the first of torchrun's, or the only one."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def accelerator() -> Literal["cuda", "cpu"]:
+    """Return where this process trains: on a GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def describe_device(device: torch.device) -> str:

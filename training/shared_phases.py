@@ -12,11 +12,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from serving.files import write_atomically
 from training.data.image_set import ImageSet
-from training.environment import is_first_process
+from training.environment import accelerator, is_first_process
 from training.recipe import Recipe
 from training.run_folder import RunError, RunFolder
 from training.trainer import make_fabric
@@ -58,7 +56,7 @@ def phase_digest(recipe: Recipe, images: ImageSet, seed: int) -> str:
         "recipe": settings,
         "images": [images.digest, len(images)],
         "seed": seed,
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "device": accelerator(),
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()

@@ -18,7 +18,7 @@ from training.data.augmentation import augment
 from training.data.draws import Draws, network_seed
 from training.data.feeds import make_feed
 from training.data.image_set import ImageSet
-from training.environment import describe_device
+from training.environment import accelerator, describe_device
 from training.exposure.build import expose
 from training.networks import build_network
 from training.networks.shared_batch_norm import share_batch_norm
@@ -202,13 +202,12 @@ def make_fabric(recipe: Recipe) -> Fabric:
     """Return Fabric for the recipe's precision on the GPU if there is one, over all processes of torchrun."""
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     fabric = Fabric(
-        accelerator=accelerator,
+        accelerator=accelerator(),
         strategy="ddp" if world > 1 else "auto",
         devices=local,
         num_nodes=world // local,
-        **fabric_options(resolve_precision(recipe.trainer.precision), accelerator),
+        **fabric_options(resolve_precision(recipe.trainer.precision), accelerator()),
     )
     fabric.launch()
     return fabric

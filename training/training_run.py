@@ -15,7 +15,7 @@ from serving.images.fitting import Fitting
 from training.data.image_set import ImageSet
 from training.data.sources import load_images
 from training.data.splits import halves, hold_out
-from training.environment import describe_device, is_first_process, library_versions, source_revision
+from training.environment import accelerator, describe_device, is_first_process, library_versions, source_revision
 from training.exposure.outliers import load_outliers, outlier_record
 from training.objectives.build import build_objective
 from training.phase_plan import plan_phases
@@ -108,7 +108,7 @@ def train_recipe(
         "classes": list(train_images.classes),
         "skipped": list(train_images.skipped),
         "precision": precision,
-        "device": describe_device(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+        "device": describe_device(torch.device(accelerator())),
         **outlier_record(recipe, outliers),
         **label_record,
         **phases_record(phases),

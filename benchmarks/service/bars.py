@@ -9,7 +9,7 @@ from typing import Literal
 
 from benchmarks.service.line_up import CONTESTANTS, OURS
 from benchmarks.service.results import Cell, Results
-from benchmarks.service.workloads import SCORE, SCORE_LARGE
+from benchmarks.service.workloads import CLASSIFY, SCORE, SCORE_LARGE, Task
 
 MEMORY_LIMIT_MB = 400
 
@@ -39,12 +39,12 @@ def bars(results: Results, summary: Sequence[Cell]) -> list[Bar]:
     by_key = {(cell.workload, cell.connections, cell.contestant): cell for cell in summary}
     found: list[Bar] = []
 
-    def of_raw(workload: str, title: str, limit: float) -> None:
-        cell = by_key.get((workload, 16, OURS))
+    def of_raw(task: Task, limit: float) -> None:
+        cell = by_key.get((f"{task.name}-png", 16, OURS))
         if cell and cell.ratio is not None:
-            found.append(Bar(f"{title}, 16 connections: requests/s over (a)", ">=", limit, cell.ratio))
+            found.append(Bar(f"{task.title}, 16 connections: requests/s over (a)", ">=", limit, cell.ratio))
 
-    of_raw("classify-png", "light classifier", 0.8)
+    of_raw(CLASSIFY, 0.8)
     light = by_key.get(("classify-png", 16, OURS))
     for other in ("fastapi", "litserve"):
         cell = by_key.get(("classify-png", 16, other))
@@ -56,8 +56,8 @@ def bars(results: Results, summary: Sequence[Cell]) -> list[Bar]:
     single = by_key.get(("classify-png", 1, OURS))
     if single and single.p50_over_raw is not None:
         found.append(Bar("light classifier, 1 connection: p50 above (a), ms", "<=", 2.0, single.p50_over_raw))
-    for task in (SCORE, SCORE_LARGE):
-        of_raw(f"{task.name}-png", task.title, 0.95)
+    of_raw(SCORE, 0.95)
+    of_raw(SCORE_LARGE, 0.95)
     if results.ready:
         ours, empty = (statistics.median(results.ready[name]) for name in (OURS, "empty"))
         found.append(Bar("start to ready over that of an empty BentoML service", "<=", 1.5, ours / empty))

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -46,22 +46,21 @@ class RawPlan:
 
 
 def plans(in_flight: int, cores: int, batches: Sequence[int] = (1, 4, 8)) -> list[RawPlan]:
-    """Return the plans that so many images in flight can keep busy: one runner with all cores, one runner a core.
+    """Return the plans that so many images in flight can keep busy: 1, 2, 4, ... runners, up to one a core.
 
-    With more than two cores also 2, 4, ... runners that share them: on a GPU one decodes while another computes.
+    They share the cores: on a GPU one decodes while another computes.
     """
-    spread = [RawPlan(1, min(cores, in_flight), 1)]
-    spread += [RawPlan(batch, cores, 1) for batch in batches if batch > 1 and batch * cores <= in_flight]
-    shared = [
+    counts = {cores, *(2**power for power in range(cores.bit_length()))}
+    plans = {RawPlan(1, min(cores, in_flight), 1)}
+    plans |= {
         RawPlan(batch, runners, cores // runners)
-        for runners in (2**power for power in range(1, cores.bit_length()))
+        for runners in counts
         for batch in batches
-        if runners < cores and batch * runners <= in_flight
-    ]
-    together = [
-        RawPlan(batch, 1, cores, spinning) for spinning in (False, True) for batch in batches if batch <= in_flight
-    ]
-    return spread + shared + (together if cores > 1 else [])
+        if batch * runners <= in_flight
+    }
+    if cores > 1:
+        plans |= {RawPlan(batch, 1, cores, spinning=True) for batch in batches if batch <= in_flight}
+    return sorted(plans, key=astuple)
 
 
 def closed_loop(graph: Path, data: bytes, plan: RawPlan, in_flight: int, seconds: float, cuda: bool = False) -> Load:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from benchmarks.service.pictures import MEGAPIXEL, jpeg, png, textured
@@ -21,7 +21,7 @@ class Task:
     model: str
     path: str
 
-    @property
+    @cached_property
     def title(self) -> str:
         """Such as "anomaly score (WRN 10-1, 36 views)": of the graph that is there."""
         manifest = load_graph(self.graph, threads=1).manifest

@@ -40,9 +40,8 @@ def open_session(model: bytes, choice: ProviderChoice, threads: int | None = Non
     """Return an onnxruntime.InferenceSession of a serialised model, on the GPU or the CPU.
 
     ``auto`` takes CUDA where a blank image runs on it and else the CPU, saying why in the log; ``cuda`` raises
-    ProviderError where there is no CUDA.
-    ``threads`` within one run, None for all available cores; of several GPUs it is number ``gpu``, counted round. ONNX
-    Runtime's own exceptions pass through.
+    ProviderError where there is no CUDA. ``threads`` within one run, None for all available cores; of several GPUs
+    it is number ``gpu``, counted round. ONNX Runtime's own exceptions pass through.
     """
     if choice == "cpu":
         return _open_on_cpu(model, threads)
