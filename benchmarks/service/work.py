@@ -1,7 +1,7 @@
 """The work that every contestant but our service does by hand: decode, fit, run the graph, answer.
 
 A person who serves the graph in another framework would write about this. Decoding and fitting are those of
-``serving.images.image_file``.
+``serving.images.image_file``, and a session on a GPU is ``serving.graphs.providers``'.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from serving.graphs.manifest import INPUT_NAME, METADATA_KEY
+from serving.graphs.providers import CPU, open_session
 from serving.images.fitting import Fitting
 from serving.images.image_file import decode_image, fit_image
 
@@ -27,22 +28,19 @@ class Work:
     """One graph, ready to run; its methods may be called from several threads at once.
 
     ``threads`` within one run. ``spinning``: the threads of a run wait busily for each other (ONNX Runtime's default),
-    which pays where nothing else wants the cores. ``cuda``: on the GPU; raises RuntimeError where there is none.
+    which pays where nothing else wants the cores. ``cuda``: on the GPU, as our service opens it; raises RuntimeError
+    where there is none.
     """
 
     def __init__(self, graph: Path, threads: int, *, spinning: bool = False, cuda: bool = False) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
-        providers: list[Any] = ["CPUExecutionProvider"]
         if cuda:
-            onnxruntime.preload_dlls()
-            tuning = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
-            providers.insert(0, ("CUDAExecutionProvider", tuning))
-        self._session = onnxruntime.InferenceSession(graph.read_bytes(), options, providers=providers)
-        if cuda and self._session.get_providers()[0] != "CUDAExecutionProvider":
-            raise RuntimeError("ONNX Runtime gave a session on the CPU")
+            self._session: Any = open_session(graph.read_bytes(), "cuda", threads)
+        else:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = threads
+            options.log_severity_level = 3
+            options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spinning else "0")
+            self._session = onnxruntime.InferenceSession(graph.read_bytes(), options, providers=[CPU])
         manifest = json.loads(self._session.get_modelmeta().custom_metadata_map[METADATA_KEY])
         self._fitting = Fitting(**manifest["fitting"])
         self._classes: list[str] = manifest["classes"] if manifest["kind"] == "classifier" else []

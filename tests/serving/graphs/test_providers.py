@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import json
 import logging
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import onnxruntime
 import pytest
@@ -67,36 +70,76 @@ def test_a_gpu_is_used(model: bytes, has_gpu: bool, choice: ProviderChoice) -> N
     assert open_session(model, choice).get_providers()[0] == CUDA
 
 
-class WithoutCudnn:
-    """A session as it is where there is a GPU and no cuDNN; this machine has neither."""
+class OnGpu:
+    """A session that says it is on a GPU, which this machine lacks."""
 
     def __init__(self, session: onnxruntime.InferenceSession) -> None:
-        self.get_inputs = session.get_inputs
+        self.get_inputs, self.get_modelmeta, self.run = session.get_inputs, session.get_modelmeta, session.run
 
     def get_providers(self) -> list[str]:
         return [CUDA, CPU]
 
-    def run(self, *_: object) -> None:
+
+class WithoutCudnn(OnGpu):
+    """A session as it is where there is a GPU and no cuDNN."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        super().__init__(session)
+        self.run = self.fail
+
+    def fail(self, *_: object) -> None:
         raise RuntimeError("cuDNN is unavailable\nand so on")
 
 
+@pytest.fixture
+def gpu_sessions(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[OnGpu]], list[dict[str, str]]]:
+    """Let there be a GPU whose sessions are of a class; returns the options that each is opened with."""
+
+    def install(kind: type[OnGpu]) -> list[dict[str, str]]:
+        real, asked = onnxruntime.InferenceSession, list[dict[str, str]]()
+
+        def opened(data: bytes, options: onnxruntime.SessionOptions, providers: list[Any]) -> object:
+            session = real(data, options, providers=[CPU])
+            if providers == [CPU]:
+                return session
+            [(name, cuda), _] = providers
+            assert name == CUDA
+            asked.append(cuda)
+            return kind(session)
+
+        monkeypatch.setattr(providers, "_said", set())
+        monkeypatch.setattr(providers, "_gpus", lambda: (2, ""))
+        monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+        monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+        return asked
+
+    return install
+
+
 def test_auto_takes_the_cpu_where_a_session_opens_on_a_gpu_and_does_not_run(
-    model: bytes, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    model: bytes, caplog: pytest.LogCaptureFixture, gpu_sessions: Callable[[type[OnGpu]], list[dict[str, str]]]
 ) -> None:
-    real = onnxruntime.InferenceSession
-
-    def opened(data: bytes, options: onnxruntime.SessionOptions, providers: list[object]) -> object:
-        session = real(data, options, providers=[CPU])
-        return session if providers == [CPU] else WithoutCudnn(session)
-
-    monkeypatch.setattr(providers, "_said", set())
-    monkeypatch.setattr(providers, "_gpus", lambda: (1, ""))
-    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
-    monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+    gpu_sessions(WithoutCudnn)
     with caplog.at_level(logging.INFO, logger="serving.graphs.providers"):
         assert open_session(model, "auto", threads=1).get_providers() == [CPU]
     assert caplog.messages == ["running on the CPU: a blank image does not run on the GPU: cuDNN is unavailable"]
     assert open_session(model, "cuda", threads=1).get_providers()[0] == CUDA  # its start is refused when it is warmed
+
+
+@pytest.mark.parametrize("choice", ["auto", "cuda"])
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", "0"), ("int8", "0"), ("fp16", "1"), ("unheard of", "0")])
+def test_only_a_graph_in_fp16_may_use_tensor_cores(
+    choice: ProviderChoice,
+    precision: str,
+    tf32: str,
+    gpu_sessions: Callable[[type[OnGpu]], list[dict[str, str]]],
+) -> None:
+    graph = build_graph()
+    [metadata] = graph.metadata_props
+    metadata.value = json.dumps({**json.loads(metadata.value), "precision": precision})
+    asked = gpu_sessions(OnGpu)
+    assert open_session(graph.SerializeToString(), choice, threads=1, gpu=3).get_providers()[0] == CUDA
+    assert (asked[-1]["use_tf32"], asked[-1]["device_id"]) == (tf32, "1")
 
 
 WORKING_MEMORY = """
