@@ -179,8 +179,13 @@ def fit_image(image: Image.Image | Picture, fitting: Fitting) -> NDArray[np.uint
     """
     picture = Picture(image) if isinstance(image, Image.Image) else image
     if picture.size == (fitting.size, fitting.size):
-        return np.array(picture.whole(), dtype=np.uint8)
-    return np.array(_resized_centre(picture, fitting.shorter_side, fitting.size, fitting.size), dtype=np.uint8)
+        return _pixels(picture.whole())
+    return _pixels(_resized_centre(picture, fitting.shorter_side, fitting.size, fitting.size))
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Return an RGB image's pixels, writeable; ``np.array`` takes longer, by a tenth of a small PNG's time."""
+    return np.frombuffer(bytearray(image.tobytes()), np.uint8).reshape(image.height, image.width, 3)
 
 
 def resize_shorter_side(image: Image.Image, shorter_side: int) -> Image.Image:
