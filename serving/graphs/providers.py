@@ -67,7 +67,10 @@ def open_session(model: bytes, choice: ProviderChoice, threads: int | None = Non
 
 
 def _open_on_gpu(model: bytes, threads: int | None, gpu: int) -> Any:
-    """Open a session on a GPU, or on the CPU where that cannot be loaded."""
+    """Open a session on a GPU, or on the CPU where that cannot be loaded.
+
+    Only a session tells the precision of its graph, so that of a graph in fp16 is opened twice.
+    """
 
     def opened(options: dict[str, str]) -> Any:
         cuda = (CUDA, {**options, "device_id": str(gpu)})

@@ -91,9 +91,13 @@ class WithoutCudnn(OnGpu):
         raise RuntimeError("cuDNN is unavailable\nand so on")
 
 
+# Makes GPU sessions of the class given; returns the options that each is opened with, as they come.
+GpuSessions = Callable[[type[OnGpu]], list[dict[str, str]]]
+
+
 @pytest.fixture
-def gpu_sessions(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[OnGpu]], list[dict[str, str]]]:
-    """Let there be a GPU whose sessions are of a class; returns the options that each is opened with."""
+def gpu_sessions(monkeypatch: pytest.MonkeyPatch) -> GpuSessions:
+    """Let there be two GPUs."""
 
     def install(kind: type[OnGpu]) -> list[dict[str, str]]:
         real, asked = onnxruntime.InferenceSession, list[dict[str, str]]()
@@ -117,7 +121,7 @@ def gpu_sessions(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[OnGpu]], lis
 
 
 def test_auto_takes_the_cpu_where_a_session_opens_on_a_gpu_and_does_not_run(
-    model: bytes, caplog: pytest.LogCaptureFixture, gpu_sessions: Callable[[type[OnGpu]], list[dict[str, str]]]
+    model: bytes, caplog: pytest.LogCaptureFixture, gpu_sessions: GpuSessions
 ) -> None:
     gpu_sessions(WithoutCudnn)
     with caplog.at_level(logging.INFO, logger="serving.graphs.providers"):
@@ -132,7 +136,7 @@ def test_only_a_graph_in_fp16_may_use_tensor_cores(
     choice: ProviderChoice,
     precision: str,
     tf32: str,
-    gpu_sessions: Callable[[type[OnGpu]], list[dict[str, str]]],
+    gpu_sessions: GpuSessions,
 ) -> None:
     graph = build_graph()
     [metadata] = graph.metadata_props
