@@ -1,10 +1,10 @@
 """Training and scoring on a GPU, checked in minutes: `make gpu-check`.
 
-    python -m benchmarks.gpu_check
+    python -m benchmarks.gpu_check [RECIPE ...]
 
-Of each kind of training there is a recipe for: a short run in mixed precision on made-up images, its views per second,
-its evaluation, and its exported graph on the CUDA provider beside the CPU's. Exit status: 0 all well, 1 something is
-not, NO_GPU (3) if there is none to check.
+Of each kind of training there is a recipe for, or of the recipes named: a short run in mixed precision on made-up
+images, its views per second, its evaluation, and its exported graph on the CUDA provider beside the CPU's. Exit status:
+0 all well, 1 something is not, NO_GPU (3) if there is none to check.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +48,7 @@ def main() -> int:
     failed = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "data"
-        for recipe in kinds_of_training():
+        for recipe in kinds_of_training(set(sys.argv[1:])):
             write_images(root / recipe.data.name)
             if recipe.outliers is not None:
                 write_images(root / recipe.outliers.data)
@@ -61,14 +61,21 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def kinds_of_training() -> list[Recipe]:
-    """Return a recipe, at smoke scale, of each combination of objective and further parts that recipes make."""
+def kinds_of_training(names: Set[str] = frozenset()) -> list[Recipe]:
+    """Return a recipe, at smoke scale, of each combination of objective and further parts that recipes make.
+
+    Of these the ones named, if any are.
+    """
     chosen: dict[tuple[object, ...], Recipe] = {}
     for shipped in all_recipes("smoke"):
         if shipped.data.size > 32 or shipped.name.startswith("own-"):
             continue
         chosen.setdefault(kind_of_training(shipped), shipped)
-    return [load_recipe(recipe.name, "smoke", changes_for(recipe)) for recipe in chosen.values()]
+    return [
+        load_recipe(recipe.name, "smoke", changes_for(recipe))
+        for recipe in chosen.values()
+        if not names or recipe.name in names
+    ]
 
 
 def kind_of_training(recipe: Recipe) -> tuple[object, ...]:

@@ -35,6 +35,7 @@ from serving.processes.server_folder import server_folder
 from serving.processes.supervisor import supervise
 from serving.requests.endpoints import Endpoints
 from serving.requests.heap import keep_large_blocks_apart
+from serving.requests.room import Room
 from serving.settings import Settings, SettingsError
 from serving.stray_output import catch_stray_output
 
@@ -77,8 +78,9 @@ class Quarterturn:
             settings = settings.model_copy(update={"models": server.models, "lock_file": None})
         if settings.gpu is None:
             settings = settings.model_copy(update={"gpu": max(0, (server_context.worker_index or 1) - 1)})
-        self.live = LiveModels(settings)
-        self.endpoints = Endpoints(settings, self.live)
+        room = Room(settings.max_in_flight, settings.max_held_bytes, settings.max_reading)
+        self.live = LiveModels(settings, lambda: room.requests)
+        self.endpoints = Endpoints(settings, self.live, room)
         self.posts = {"/classify": self.endpoints.classify, "/anomaly_score": self.endpoints.anomaly_score}
         self._tasks: set[asyncio.Task[object]] = set()
 

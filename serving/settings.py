@@ -78,7 +78,8 @@ class Settings(BaseModel):
         Field(
             ge=0,
             le=1000,
-            description="On a GPU, milliseconds an image may wait for others to share its run. On a CPU none waits.",
+            description="On a GPU, milliseconds an image may wait for others to share its run, where other requests "
+            "are on the way. On a CPU none waits.",
         ),
     ] = 2.0
     alpha: Annotated[

@@ -103,7 +103,7 @@ class Contest:
         return server_variants(contestant, self.pythons, self.cores, self.serve_options, self.cuda)
 
     def _raw_plans(self, connections: int) -> list[RawPlan]:
-        return plans(connections, self.cores, self.batches)
+        return plans(connections, self.cores, self.batches, self.cuda)
 
     def _try_raw(self, task: Task) -> None:
         for workload, connections in self._loads(task):

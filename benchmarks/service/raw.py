@@ -45,12 +45,17 @@ class RawPlan:
         return f"batch {self.batch}, {self.runners} x {self.run_threads}{', spinning' if self.spinning else ''}"
 
 
-def plans(in_flight: int, cores: int, batches: Sequence[int] = (1, 4, 8)) -> list[RawPlan]:
+def plans(in_flight: int, cores: int, batches: Sequence[int] = (1, 4, 8), cuda: bool = False) -> list[RawPlan]:
     """Return the plans that so many images in flight can keep busy: 1, 2, 4, ... runners, up to one a core.
 
-    They share the cores: on a GPU one decodes while another computes.
+    They share the cores. On a GPU they have a thread each, for decoding: one decodes while another's run is on.
     """
     counts = {cores, *(2**power for power in range(cores.bit_length()))}
+    if cuda:
+        fitting = {
+            RawPlan(batch, runners, 1) for runners in counts for batch in batches if batch * runners <= in_flight
+        }
+        return sorted(fitting, key=astuple)
     plans = {RawPlan(1, min(cores, in_flight), 1)}
     plans |= {
         RawPlan(batch, runners, cores // runners)

@@ -13,8 +13,8 @@ from serving.graphs.providers import CPU, CUDA, available_cores
 from serving.images.fitting import Fitted
 
 # Pixels of all views together that go through a network in one run: of one image of 36 views at 32 x 32 on a CPU, where
-# more takes memory and is no faster (docs/performance.md), and of 64 on a GPU.
-MAX_VIEW_PIXELS = {CPU: 36 * 32 * 32, CUDA: 64 * 36 * 32 * 32}
+# more takes memory and is no faster, and of 16 on a GPU, where more takes gigabytes (docs/performance.md).
+MAX_VIEW_PIXELS = {CPU: 36 * 32 * 32, CUDA: 16 * 36 * 32 * 32}
 MAX_IMAGES = {CPU: 4, CUDA: 64}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from serving.graphs.alarms import alpha_warnings
@@ -19,7 +19,7 @@ from serving.graphs.graph import Graph, GraphError, load_graph
 from serving.graphs.inference import batch_sizes, warm_all, work
 from serving.graphs.lock_file import LockError
 from serving.graphs.providers import CUDA, ProviderError, available_cores
-from serving.graphs.shared_runs import RunSlots, SharedRuns
+from serving.graphs.shared_runs import RunSlots, SharedRuns, unbounded
 from serving.metrics import metrics
 from serving.settings import Settings
 
@@ -52,8 +52,12 @@ class LoadedModels:
 class LiveModels:
     """Holds the models that are live. ``current`` is for the event loop; take it once a request."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Load, check and warm the models folder. Raises CollectionError, LockError, GraphError and ProviderError."""
+    def __init__(self, settings: Settings, requests: Callable[[], float] = unbounded) -> None:
+        """Load, check and warm the models folder. Raises CollectionError, LockError, GraphError and ProviderError.
+
+        ``requests``: see ``SharedRuns``.
+        """
+        self._requests = requests
         self._threads_are_set = settings.threads is not None
         self._settings = settings.model_copy(update={"threads": settings.threads or 1})
         self._reloading = asyncio.Lock()
@@ -114,7 +118,7 @@ class LiveModels:
         wait = self._settings.batch_wait_ms / 1000 if graph.provider == CUDA else 0.0
         batch = metrics().batch_images.labels(graph.name).observe
         is_large = self._wide_threads(graph) > 1 and work(graph) >= LARGE_WORK
-        return SharedRuns(graph, self._slots, is_large=is_large, wait=wait, batch=batch)
+        return SharedRuns(graph, self._slots, is_large=is_large, wait=wait, requests=self._requests, batch=batch)
 
     def _wide_threads(self, graph: Graph) -> int:
         """Return how many of this worker's cores an image has when its run is alone."""

@@ -19,16 +19,18 @@ import numpy as np
 import onnxruntime
 
 from serving.graphs.manifest import METADATA_KEY, ManifestError, parse_manifest
+from serving.graphs.session_per_batch_size import SessionPerBatchSize
 
 ProviderChoice = Literal["auto", "cpu", "cuda"]
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
-# HEURISTIC: the default search tunes anew for every batch size. No TF32: scores agree with those on a CPU. But without
-# it ONNX Runtime gives convolutions of any precision no tensor core, for which fp16 graphs are made; and TF32 rounds to
-# as many bits as fp16 has. So those have both.
+# HEURISTIC was the fastest search, and needs no tuning. No TF32: scores agree with those on a CPU. It rounds to as many
+# bits as fp16 has, so fp16 graphs may use it; without it ONNX Runtime says on standard error of every convolution in
+# fp16 that no plan supports it, and then finds one. Channels last is faster in fp16, and slower in fp32 without TF32
+# (docs/performance.md: on an H200).
 _CUDA_OPTIONS = {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}
-_FP16_CUDA_OPTIONS = {**_CUDA_OPTIONS, "use_tf32": "1"}
+_FP16_CUDA_OPTIONS = {**_CUDA_OPTIONS, "use_tf32": "1", "prefer_nhwc": "1"}
 _LOG_ERRORS_ONLY = 3
 _SAME_AS_REQUESTED = 1  # the arena grows by what is asked for, and not by the next power of two
 
@@ -42,7 +44,7 @@ class ProviderError(RuntimeError):
 
 
 def open_session(model: bytes, choice: ProviderChoice, threads: int | None = None, gpu: int = 0) -> Any:
-    """Return an onnxruntime.InferenceSession of a serialised model, on the GPU or the CPU.
+    """Return an onnxruntime.InferenceSession of a serialised model on the CPU, or a SessionPerBatchSize on the GPU.
 
     ``auto`` takes CUDA where a blank image runs on it and else the CPU, saying why in the log; ``cuda`` raises
     ProviderError where there is no CUDA. ``threads`` within one run, None for all available cores; of several GPUs
@@ -72,12 +74,20 @@ def _open_on_gpu(model: bytes, threads: int | None, gpu: int) -> Any:
     Only a session tells the precision of its graph, so that of a graph in fp16 is opened twice.
     """
 
+    onnxruntime.set_default_logger_severity(_LOG_ERRORS_ONLY)  # else each session warns of plugins that are not there
+
     def opened(options: dict[str, str]) -> Any:
         cuda = (CUDA, {**options, "device_id": str(gpu)})
         return onnxruntime.InferenceSession(model, _options(threads), providers=[cuda, CPU])
 
-    session = opened(_CUDA_OPTIONS)
-    return opened(_FP16_CUDA_OPTIONS) if CUDA in session.get_providers() and _is_fp16(session) else session
+    options = _CUDA_OPTIONS
+    session = opened(options)
+    if CUDA not in session.get_providers():
+        return session
+    if _is_fp16(session):
+        options = _FP16_CUDA_OPTIONS
+        session = opened(options)
+    return SessionPerBatchSize(session, lambda: opened(options))
 
 
 def _is_fp16(session: Any) -> bool:

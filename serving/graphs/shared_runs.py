@@ -2,7 +2,8 @@
 
 A run starts as soon as one of the service's run slots is free, with what is waiting at that moment: under load requests
 share runs, and an idle server makes none of them wait. A run that is alone has all the cores (``wide``), where that
-pays. Where a wait pays (a GPU, which runs eight images in the time of one), ``Settings.batch_wait_ms`` bounds it.
+pays. Where a wait pays (a GPU, which runs eight images in the time of one) ``Settings.batch_wait_ms`` bounds it, and no
+image waits where there is no other request that could bring one.
 
 Answers go back to the event loop a few at a time while as many images wait: each of its turns is interpreted code that
 a run beside it has driven out of the processor's caches, and costs twice what it costs warm (docs/performance.md). None
@@ -33,6 +34,11 @@ QUICK_SECONDS = 0.05
 Outputs = dict[str, NDArray[np.float32]]
 Image = NDArray[np.uint8]
 Observe = Callable[[int], None]
+
+
+def unbounded() -> float:
+    """Return how many requests there may be where nobody counts them."""
+    return math.inf
 
 
 class RunSlots:
@@ -138,8 +144,9 @@ class SharedRuns:
 
     ``wide``, once it is set: the same graph with more threads, for a run that is alone. ``is_large``: one
     image is work for all the cores, and light runs do not count beside it. ``wait`` is how many seconds a batch that is
-    not full waits for more at most, counted from its first image; ``batch`` is told the size of each run. ``waiting``:
-    images in the queue; ``run_seconds``: how long the last run took.
+    not full waits for more at most, counted from its first image; ``requests`` says how many there are in all, from
+    their arrival to their answers: where the queue holds some of each, none waits. ``batch`` is told the size of each
+    run. ``waiting``: images in the queue; ``run_seconds``: how long the last run took.
     """
 
     def __init__(
@@ -149,6 +156,7 @@ class SharedRuns:
         *,
         is_large: bool = False,
         wait: float = 0.0,
+        requests: Callable[[], float] = unbounded,
         batch: Observe | None = None,
     ) -> None:
         self.graph = graph
@@ -159,6 +167,7 @@ class SharedRuns:
         self._sizes = batch_sizes(graph)
         self._slots = slots
         self._wait = wait
+        self._requests = requests
         self._batch = batch
         self._parts: deque[_Part] = deque()
 
@@ -194,8 +203,13 @@ class SharedRuns:
         self.waiting += len(part.images)
 
     def wait_left(self) -> float:
-        """Return for how many seconds more images are worth waiting for; none where the batch is full or not begun."""
+        """Return for how many seconds more images are worth waiting for.
+
+        None where the batch is full or not begun, and where every request has its part in the queue.
+        """
         if not self._wait or not self._parts or self.waiting >= self._sizes[-1]:
+            return 0.0
+        if self._requests() <= len(self._parts):
             return 0.0
         return self._parts[0].since + self._wait - time.monotonic()
 

@@ -41,13 +41,13 @@ Result = dict[str, Any]
 class Endpoints:
     """Answers requests with the live models, within the limits of the settings."""
 
-    def __init__(self, settings: Settings, models: LiveModels) -> None:
+    def __init__(self, settings: Settings, models: LiveModels, room: Room) -> None:
         self._settings = settings
         self._models = models
         self._limits = UploadLimits(settings.max_request_bytes, settings.max_image_bytes, settings.max_images)
         self._decoder = Decoder(available_cores(), settings.max_image_pixels, settings.max_decoding_bytes)
         self._departures = Departures()
-        self._room = Room(settings.max_in_flight, settings.max_held_bytes, settings.max_reading)
+        self._room = room
 
     async def classify(self, request: Request) -> Response:
         """Answer ``POST /classify``."""

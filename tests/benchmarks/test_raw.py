@@ -23,6 +23,12 @@ def test_plans_are_those_that_the_images_in_flight_can_keep_busy() -> None:
     }  # fmt: skip
     assert {(plan.batch, plan.runners, plan.run_threads) for plan in plans(1, cores=2)} == {(1, 1, 1), (1, 1, 2)}
     assert {plan.run_threads for plan in plans(16, cores=1)} == {1}
+
+
+def test_on_a_gpu_a_run_has_one_thread_and_waits_without_spinning() -> None:
+    on_gpu = plans(16, cores=4, batches=(1, 8, 16), cuda=True)
+    assert {(plan.batch, plan.runners) for plan in on_gpu} == {(1, 1), (8, 1), (16, 1), (1, 2), (8, 2), (1, 4)}
+    assert {(plan.run_threads, plan.spinning) for plan in on_gpu} == {(1, False)}
     on_many_cores = {(plan.batch, plan.runners, plan.run_threads) for plan in plans(64, cores=16, batches=(1, 32))}
     assert on_many_cores == {(1, 16, 1), (1, 2, 8), (1, 4, 4), (1, 8, 2), (32, 2, 8), (1, 1, 16), (32, 1, 16)}
     for in_flight, cores in ((1, 2), (4, 2), (16, 2), (16, 3), (64, 16)):

@@ -38,6 +38,10 @@ def test_it_covers_each_kind_of_training_once() -> None:
     assert {recipe.trainer.precision for recipe in kinds_of_training()} == {"bf16-mixed"}
 
 
+def test_recipes_can_be_named() -> None:
+    assert [recipe.name for recipe in kinds_of_training({"cifar10-normal"})] == ["cifar10-normal"]
+
+
 def test_its_images_suit_its_recipes(tmp_path: Path) -> None:
     recipe = kinds_of_training()[0]
     write_images(tmp_path / recipe.data.name, per_class=2)

@@ -13,6 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.data.to_device import to_device
+
 Purpose = Literal["step", "order", "crop", "network", "labels", "trusted", "corruptions"]
 
 
@@ -52,4 +54,4 @@ class Draws:
         return self._own_rows(self._generator.standard_normal((self._batch, *shape), dtype=np.float32))
 
     def _own_rows(self, drawn: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(drawn[self._rows].copy()).to(self._device)
+        return to_device(torch.from_numpy(drawn[self._rows].copy()), self._device)

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from serving.images.image_file import resize_shorter_side
 from training.data.draws import generator
 from training.data.image_set import DataError, Images, ImageSet, InMemory, Labels, OnDisk, open_image
+from training.data.to_device import to_device
 
 Batch = tuple[Tensor, Tensor]
 
@@ -70,7 +71,7 @@ class MemoryFeed:
     def epoch(self, epoch: int, first_step: int = 0) -> Iterator[Batch]:
         """Yield the batches of one epoch from ``first_step`` on."""
         for indices in self._order.epoch(epoch, first_step):
-            chosen = indices.to(self._device)
+            chosen = to_device(indices, self._device)
             yield self._pixels[chosen], self._labels[chosen]
 
 

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from training.data.augmentation import to_network
 from training.data.draws import Draws
+from training.data.to_device import to_device
 from training.objectives.objective import LabelLoss, Network
 from training.recipe import ClassificationSettings
 from training.views import ViewGrid
@@ -62,4 +63,4 @@ class Classification:
             return torch.arange(4, device=device).expand(count, 4), torch.full((4,), 0.25, device=device)
         other = 1 + draws.integers(3)
         views = torch.stack([torch.zeros_like(other), other], dim=1)
-        return views, torch.tensor([0.25, 0.75], device=device)
+        return views, to_device(torch.tensor([0.25, 0.75]), device)

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from training.data.augmentation import to_network
 from training.data.draws import Draws
+from training.data.to_device import to_device
 from training.objectives.objective import Network
 from training.recipe import TransformationSettings
 from training.views import ViewGrid
@@ -34,7 +35,7 @@ class TransformationPrediction:
         translations = draws.distinct(self._chosen, self._translations)
         rotations = torch.arange(self._rotations, device=images.device)
         views = (rotations[None, :, None] * self._translations + translations[:, None, :]).flatten(1)
-        truth = self._grid.labels().to(images.device)[views.flatten()]
+        truth = to_device(self._grid.labels(), images.device)[views.flatten()]
         logits = network(to_network(self._grid.take(images, views), self._channels_last))
         parts = {
             head: functional.cross_entropy(logits[head], truth[:, column]) for column, head in enumerate(self.heads)

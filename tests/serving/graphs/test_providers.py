@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import onnxruntime
 import pytest
 
@@ -132,7 +133,7 @@ def test_auto_takes_the_cpu_where_a_session_opens_on_a_gpu_and_does_not_run(
 
 @pytest.mark.parametrize("choice", ["auto", "cuda"])
 @pytest.mark.parametrize(("precision", "tf32"), [("fp32", "0"), ("int8", "0"), ("fp16", "1"), ("unheard of", "0")])
-def test_only_a_graph_in_fp16_may_use_tensor_cores(
+def test_only_a_graph_in_fp16_may_use_tensor_cores_and_is_channels_last(
     choice: ProviderChoice,
     precision: str,
     tf32: str,
@@ -144,6 +145,19 @@ def test_only_a_graph_in_fp16_may_use_tensor_cores(
     asked = gpu_sessions(OnGpu)
     assert open_session(graph.SerializeToString(), choice, threads=1, gpu=3).get_providers()[0] == CUDA
     assert (asked[-1]["use_tf32"], asked[-1]["device_id"]) == (tf32, "1")
+    assert ("prefer_nhwc" in asked[-1]) == (precision == "fp16")
+
+
+def test_on_a_gpu_each_batch_size_has_a_session_of_its_own(gpu_sessions: GpuSessions) -> None:
+    model = (Settings().models / "cifar10-rotations" / "model.onnx").read_bytes()
+    asked = gpu_sessions(OnGpu)
+    session = open_session(model, "cuda", threads=1)
+    assert len(asked) == 1
+    for size in (1, 4, 1, 4, 2):
+        images = np.full((size, 32, 32, 3), 7 * size, np.uint8)
+        [scores] = session.run(["anomaly_score"], {"images": images})
+        assert np.allclose(scores, open_session(model, "cpu", 1).run(["anomaly_score"], {"images": images})[0])
+    assert asked == 3 * asked[:1]
 
 
 WORKING_MEMORY = """

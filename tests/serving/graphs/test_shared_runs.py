@@ -160,6 +160,31 @@ def test_a_wait_for_more_is_bounded_and_ends_when_the_batch_is_full(
     assert runs.sizes == [2, 4]
 
 
+def test_no_image_waits_where_no_other_request_could_bring_one(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = Runs(graph, monkeypatch, wait=30)
+    requests = 0
+    runs.shared = SharedRuns(graph, runs.slots, wait=30, requests=lambda: requests, batch=runs.sizes.append)
+
+    async def request(count: int, *, before: float = 0) -> None:
+        nonlocal requests
+        requests += 1
+        await asyncio.sleep(before)
+        await runs.shared.run([solid(20)] * count)
+        requests -= 1
+
+    async def one_after_another() -> None:
+        await request(1)
+        await request(2)
+
+    async def the_second_later() -> None:
+        await asyncio.gather(request(1), request(1, before=0.3))
+
+    asyncio.run(asyncio.wait_for(one_after_another(), 10))
+    assert runs.sizes == [1, 2]
+    asyncio.run(asyncio.wait_for(the_second_later(), 10))  # the first waited for it, and neither any longer
+    assert runs.sizes == [1, 2, 2]
+
+
 def test_graphs_take_turns(tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     runs = Runs(graph, monkeypatch)
     order: list[str] = []
