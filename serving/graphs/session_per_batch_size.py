@@ -1,7 +1,7 @@
 """A session of its own for each batch size, for graphs on a GPU.
 
 On CUDA, ONNX Runtime keeps the plans of its convolutions for one shape of their input and builds them anew when a run
-has another batch size: for 36 views of a WRN 16-4 in fp16 that took 35 milliseconds on an H200, where a run takes 2 to 13
+has another batch size: for 36 views of a WRN 16-4 in fp16 that took 35 ms on an H200, where a run takes 2 to 13
 (docs/performance.md). A server's runs change their size all the time. A session that sees one size keeps its plans.
 """
 
