@@ -7,8 +7,8 @@ are written during a request carry it too, where the log is JSON.
 from __future__ import annotations
 
 import logging
+import random
 import re
-import secrets
 import time
 from contextvars import ContextVar
 
@@ -24,6 +24,7 @@ _ENDPOINTS = frozenset(
 )
 
 logger = logging.getLogger(__name__)
+_numbers = random.Random()  # apart, not secret: the system's own would be asked once a request
 
 
 class RequestLog:
@@ -39,7 +40,7 @@ class RequestLog:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        name = _given_id(scope) or secrets.token_hex(16).encode()
+        name = _given_id(scope) or b"%032x" % _numbers.getrandbits(128)
         token = request_id.set(name.decode())
         status = 500
 

@@ -23,14 +23,17 @@ QUANTILES = 101
 
 
 def classify_results(graph: Graph, outputs: Outputs, top_k: int) -> list[Result]:
-    """Return one result an image: the likeliest label, and the ``min(top_k, K)`` likeliest in descending order."""
+    """Return one result an image: the likeliest label, and the ``min(top_k, K)`` likeliest in descending order.
+
+    Of equal ones the first in the graph's order comes first; those that are not finite come last.
+    """
     results: list[Result] = []
     for probabilities in outputs["probabilities"]:
-        best = np.argsort(-probabilities, kind="stable")[:top_k]
-        top = [
-            {"label": graph.manifest.classes[index], "index": index, "probability": number(probabilities[index])}
-            for index in best.tolist()
-        ]
+        values = [number(value) for value in probabilities.tolist()]
+        # In plain Python: numpy would let go of the interpreter's lock for ten numbers, and wait for it again.
+        ranks = [-1.0 if value is None else value for value in values]
+        best = sorted(range(len(ranks)), key=ranks.__getitem__, reverse=True)[:top_k]
+        top = [{"label": graph.manifest.classes[index], "index": index, "probability": values[index]} for index in best]
         results.append({**top[0], "top": top})
     return results
 

@@ -43,6 +43,14 @@ def test_classes_come_in_descending_order_of_probability(classifier: Graph) -> N
     assert [entry["label"] for entry in second["top"]] == ["frog", "cat"]
 
 
+def test_equal_classes_stay_in_order_and_those_that_are_not_finite_come_last(classifier: Graph) -> None:
+    outputs = {"probabilities": floats([[np.nan, 0.25, 0.25], [0.0, -np.inf, 0.0]])}
+    first, second = classify_results(classifier, outputs, top_k=3)
+    assert [entry["index"] for entry in first["top"]] == [1, 2, 0]
+    assert [entry["probability"] for entry in first["top"]] == [0.25, 0.25, None]
+    assert [entry["index"] for entry in second["top"]] == [0, 2, 1]
+
+
 @pytest.mark.parametrize(("top_k", "entries"), [(1, 1), (3, 3), (1000, 3)])
 def test_top_k_is_cut_to_the_number_of_classes(classifier: Graph, top_k: int, entries: int) -> None:
     for result in classify_results(classifier, classifier.run(IMAGES), top_k):
