@@ -4,7 +4,7 @@
 
 Of each kind of training there is a recipe for, or of the recipes named: a short run in mixed precision on made-up
 images, its views per second, its evaluation, and its exported graph on the CUDA provider beside the CPU's. Exit status:
-0 all well, 1 something is not, NO_GPU (3) if there is none to check.
+0 all well, 1 something is not, 2 if a recipe named is none of these, NO_GPU (3) if there is none to check.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +41,11 @@ CHANGES = ["trainer.precision=bf16-mixed", 'evaluation.ood=["gaussian"]']
 
 def main() -> int:
     """Run the check and return its exit status."""
+    recipes = kinds_of_training()
+    named = sys.argv[1:]
+    if unknown := set(named) - {recipe.name for recipe in recipes}:
+        print(f"gpu-check: {', '.join(sorted(unknown))}: not among {', '.join(recipe.name for recipe in recipes)}")
+        return 2
     if not torch.cuda.is_available():
         print("gpu-check: no CUDA GPU is visible to PyTorch; nothing was checked")
         return NO_GPU
@@ -48,7 +53,7 @@ def main() -> int:
     failed = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "data"
-        for recipe in kinds_of_training(set(sys.argv[1:])):
+        for recipe in [recipe for recipe in recipes if not named or recipe.name in named]:
             write_images(root / recipe.data.name)
             if recipe.outliers is not None:
                 write_images(root / recipe.outliers.data)
@@ -61,21 +66,14 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def kinds_of_training(names: Set[str] = frozenset()) -> list[Recipe]:
-    """Return a recipe, at smoke scale, of each combination of objective and further parts that recipes make.
-
-    Of these the ones named, if any are.
-    """
+def kinds_of_training() -> list[Recipe]:
+    """Return a recipe, at smoke scale, of each combination of objective and further parts that recipes make."""
     chosen: dict[tuple[object, ...], Recipe] = {}
     for shipped in all_recipes("smoke"):
         if shipped.data.size > 32 or shipped.name.startswith("own-"):
             continue
         chosen.setdefault(kind_of_training(shipped), shipped)
-    return [
-        load_recipe(recipe.name, "smoke", changes_for(recipe))
-        for recipe in chosen.values()
-        if not names or recipe.name in names
-    ]
+    return [load_recipe(recipe.name, "smoke", changes_for(recipe)) for recipe in chosen.values()]
 
 
 def kind_of_training(recipe: Recipe) -> tuple[object, ...]:

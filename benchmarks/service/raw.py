@@ -51,19 +51,15 @@ def plans(in_flight: int, cores: int, batches: Sequence[int] = (1, 4, 8), cuda: 
     They share the cores. On a GPU they have a thread each, for decoding: one decodes while another's run is on.
     """
     counts = {cores, *(2**power for power in range(cores.bit_length()))}
-    if cuda:
-        fitting = {
-            RawPlan(batch, runners, 1) for runners in counts for batch in batches if batch * runners <= in_flight
-        }
-        return sorted(fitting, key=astuple)
-    plans = {RawPlan(1, min(cores, in_flight), 1)}
-    plans |= {
-        RawPlan(batch, runners, cores // runners)
+    plans = {
+        RawPlan(batch, runners, 1 if cuda else cores // runners)
         for runners in counts
         for batch in batches
         if batch * runners <= in_flight
     }
-    if cores > 1:
+    if not cuda:
+        plans.add(RawPlan(1, min(cores, in_flight), 1))
+    if not cuda and cores > 1:
         plans |= {RawPlan(batch, 1, cores, spinning=True) for batch in batches if batch <= in_flight}
     return sorted(plans, key=astuple)
 

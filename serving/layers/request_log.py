@@ -24,7 +24,7 @@ _ENDPOINTS = frozenset(
 )
 
 logger = logging.getLogger(__name__)
-_numbers = random.Random()  # apart, not secret: the system's own would be asked once a request
+_numbers = random.Random()  # a number is no secret; the system's own randomness costs a call of the system each time
 
 
 class RequestLog:

@@ -29,11 +29,13 @@ def classify_results(graph: Graph, outputs: Outputs, top_k: int) -> list[Result]
     """
     results: list[Result] = []
     for probabilities in outputs["probabilities"]:
-        values = [number(value) for value in probabilities.tolist()]
         # In plain Python: numpy would let go of the interpreter's lock for ten numbers, and wait for it again.
-        ranks = [-1.0 if value is None else value for value in values]
+        ranks = [value if math.isfinite(value) else -1.0 for value in probabilities.tolist()]
         best = sorted(range(len(ranks)), key=ranks.__getitem__, reverse=True)[:top_k]
-        top = [{"label": graph.manifest.classes[index], "index": index, "probability": values[index]} for index in best]
+        top = [
+            {"label": graph.manifest.classes[index], "index": index, "probability": number(probabilities[index])}
+            for index in best
+        ]
         results.append({**top[0], "top": top})
     return results
 

@@ -38,8 +38,11 @@ def test_it_covers_each_kind_of_training_once() -> None:
     assert {recipe.trainer.precision for recipe in kinds_of_training()} == {"bf16-mixed"}
 
 
-def test_recipes_can_be_named() -> None:
-    assert [recipe.name for recipe in kinds_of_training({"cifar10-normal"})] == ["cifar10-normal"]
+def test_a_recipe_that_it_does_not_check_is_refused() -> None:
+    command = [sys.executable, "-m", "benchmarks.gpu_check", "cifar10-normal", "cifar10-nothing"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert done.stdout.startswith("gpu-check: cifar10-nothing: not among cifar10-")
 
 
 def test_its_images_suit_its_recipes(tmp_path: Path) -> None:
