@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import time
@@ -210,7 +211,18 @@ def make_fabric(recipe: Recipe) -> Fabric:
         **fabric_options(resolve_precision(recipe.trainer.precision), accelerator()),
     )
     fabric.launch()
+    if world > 1:
+        atexit.register(_leave_the_others)
     return fabric
+
+
+def _leave_the_others() -> None:
+    """Leave the group of processes, which Fabric does with NCCL alone.
+
+    A group that is still there when the interpreter ends can abort the process: its threads are running.
+    """
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _checkpoint_to_resume(run: RunFolder, recipe: Recipe, seed: int, resume: bool) -> dict[str, Any] | None:
