@@ -19,7 +19,8 @@ from serving.graphs.graph import Graph, GraphError, load_graph
 from serving.graphs.inference import batch_sizes, warm_all, work
 from serving.graphs.lock_file import LockError
 from serving.graphs.providers import CUDA, ProviderError, available_cores
-from serving.graphs.shared_runs import RunSlots, SharedRuns, unbounded
+from serving.graphs.run_slots import RunSlots
+from serving.graphs.shared_runs import SharedRuns, unbounded
 from serving.metrics import metrics
 from serving.settings import Settings
 
@@ -27,6 +28,8 @@ RELOAD_FAILURES = (CollectionError, GraphError, ProviderError, LockError, OSErro
 
 # A run that is alone has a thread for so many pixels of an image's views, so two for 4 views of 32 x 32.
 WORK_A_THREAD = 2 * 32 * 32
+# On so many cores the event loop runs graphs too, under load; with more it was not measured.
+LOOP_CORES = 2
 # A graph of so many pixels an image is large: it has its threads although a lighter run is beside it. Between 4 and 36
 # views of 32 x 32; docs/performance.md has what both are good for.
 LARGE_WORK = 16 * 32 * 32
@@ -63,7 +66,7 @@ class LiveModels:
         self._reloading = asyncio.Lock()
         collection = self._load()
         runs = _runs_side_by_side(self._settings, collection)
-        self._slots = RunSlots(runs)
+        self._slots = RunSlots(runs, loop_runs=_fills_few_cores(self._settings, collection, runs))
         self._cores = runs * (self._settings.threads or 1)
         self.current = self._warmed(collection, {})
 
@@ -148,3 +151,9 @@ def _runs_side_by_side(settings: Settings, collection: Collection) -> int:
     if any(graph.provider == CUDA for graph in collection.graphs):
         return 1
     return max(1, available_cores() // (settings.threads or 1))
+
+
+def _fills_few_cores(settings: Settings, collection: Collection, runs: int) -> bool:
+    """Whether runs side by side leave the event loop no core of its own, on a machine of few."""
+    is_on_cpu = all(graph.provider != CUDA for graph in collection.graphs)
+    return is_on_cpu and settings.threads == 1 and runs == available_cores() <= LOOP_CORES

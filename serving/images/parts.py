@@ -35,6 +35,10 @@ _JPEG_COMMENT, _JPEG_APPLICATION = 0xFE, frozenset(range(0xE0, 0xF0))
 _JPEG_ORIENTATIONS = (b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
 
 _PNG_NAME = re.compile(rb"\w{4}")
+_PNG_CHUNK = struct.Struct(">I4s")  # the length of its body, and its name; the body follows, and a checksum of 4 bytes
+# What most PNGs are of; one of more chunks is looked at more closely.
+_PNG_BARE = frozenset((b"IHDR", b"PLTE", b"tRNS", b"IDAT"))
+_PNG_BARE_CHUNKS = 100
 # Beside the critical chunks, whose names begin with a capital: transparency and what an animation's first image is.
 _PNG_NEEDED = frozenset((b"tRNS", b"acTL", b"fcTL", b"fdAT"))
 _PNG_TEXTS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
@@ -119,7 +123,24 @@ def _too_many_of_jpeg() -> ValueError:
 
 
 def _of_png(data: bytes) -> bytes:
-    # A chunk is its length in four bytes, a name of four, a body, a checksum.
+    return data if _is_bare_png(data) else _with_needed_chunks(data)
+
+
+def _is_bare_png(data: bytes) -> bool:
+    position, last = 8, len(data) - _PNG_CHUNK.size
+    for _ in range(_PNG_BARE_CHUNKS):
+        if position > last:
+            return False
+        length, name = _PNG_CHUNK.unpack_from(data, position)
+        if name == b"IEND":
+            return True
+        if name not in _PNG_BARE:
+            return False
+        position += 12 + length
+    return False
+
+
+def _with_needed_chunks(data: bytes) -> bytes:
     view, found, chunks, position = memoryview(data), set(), 0, 8
     kept = [view[:8]]
     while position < len(data):

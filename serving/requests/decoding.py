@@ -53,6 +53,9 @@ class Decoder:
         self._threads.shutdown()
 
     async def _fit_small(self, upload: Upload, index: int, fittings: set[Fitting]) -> Fitted | ApiError:
+        # Requests that have come together are read, decoded and offered together, step by step: code that has just run
+        # costs a fifth less (docs/performance.md).
+        await asyncio.sleep(0)
         outcome = fit_upload(upload, index, fittings, min(SMALL_PIXELS, self._max_pixels))
         if isinstance(outcome, ApiError) and outcome.code == "image_too_large" and upload.error is None:
             return await self._in_thread(upload, index, fittings)  # of few bytes and many pixels

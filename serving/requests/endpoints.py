@@ -20,14 +20,15 @@ from serving.graphs.graph import Graph
 from serving.graphs.inference import work
 from serving.graphs.live_models import LiveModels, LoadedModels
 from serving.graphs.providers import available_cores
-from serving.graphs.shared_runs import Outputs, SharedRuns
+from serving.graphs.run_slots import Outputs
+from serving.graphs.shared_runs import SharedRuns
 from serving.images.fitting import Fitted
 from serving.metrics import metrics
 from serving.requests.answers import anomaly_result, classify_results, public_manifest, score_parts
 from serving.requests.decoding import Decoder
-from serving.requests.departures import CLIENT_GONE_STATUS, ClientGoneError, Departures
 from serving.requests.error_answer import error_response
 from serving.requests.fields import ANOMALY_FIELDS, CLASSIFY_FIELDS, OnError, anomaly_request, classify_request
+from serving.requests.given_up import CLIENT_GONE_STATUS, ClientGoneError, Patience
 from serving.requests.json_answer import JsonAnswer
 from serving.requests.room import Body, Room
 from serving.requests.uploads import Form, Upload, UploadLimits, read_form
@@ -46,7 +47,7 @@ class Endpoints:
         self._models = models
         self._limits = UploadLimits(settings.max_request_bytes, settings.max_image_bytes, settings.max_images)
         self._decoder = Decoder(available_cores(), settings.max_image_pixels, settings.max_decoding_bytes)
-        self._departures = Departures()
+        self._patience = Patience(settings.max_request_seconds)
         self._room = room
 
     async def classify(self, request: Request) -> Response:
@@ -88,9 +89,10 @@ class Endpoints:
     ) -> Response:
         body = Body(self._room, request.stream())
         try:
-            async with asyncio.timeout(self._settings.max_request_seconds):
+            with self._patience.waiting(request) as waiting:
                 form = await self._read(request, body, fields)
-                with self._room.at_work(), self._departures.watched(request):
+                waiting.is_read = True
+                with self._room.at_work():
                     return JsonAnswer(await work(form, body))
         except ApiError as error:
             return error_response(error)
@@ -164,6 +166,7 @@ class Endpoints:
 
 async def _run(runs: SharedRuns, images: Sequence[Fitted]) -> Outputs:
     fitting = runs.graph.manifest.fitting
+    await asyncio.sleep(0)  # those that were decoded together are offered together: serving.requests.decoding
     return await runs.run([image[fitting] for image in images])
 
 

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from serving.graphs import shared_runs
+from serving.graphs import run_slots
 from serving.graphs.graph import Graph, load_graph
 from serving.graphs.inference import batch_sizes
-from serving.graphs.shared_runs import Outputs, RunSlots, SharedRuns
+from serving.graphs.run_slots import Outputs, RunSlots
+from serving.graphs.shared_runs import SharedRuns
 from tests.graphs import solid, write_graph
 
 
@@ -288,22 +289,22 @@ def turns(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         sizes.append(len(ended))
         give(ended)
 
-    give = shared_runs._settle
-    monkeypatch.setattr(shared_runs, "_settle", settle)
+    give = run_slots._settle
+    monkeypatch.setattr(run_slots, "_settle", settle)
     return sizes
 
 
 def test_answers_of_quick_runs_come_together_while_as_many_wait(
     one_a_run: Runs, turns: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_runs, "QUICK_SECONDS", 60.0)
+    monkeypatch.setattr(run_slots, "QUICK_SECONDS", 60.0)
     outcomes = one_a_run.all_at_once(*[[20 + number] for number in range(15)])
     assert all(isinstance(outcome, dict) for outcome in outcomes)
     assert turns == [4, 4, 3, 1, 1, 1, 1]  # three waited when the eleventh was done
 
 
 def test_no_answer_waits_for_a_slow_run(one_a_run: Runs, turns: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_runs, "QUICK_SECONDS", 0.0)
+    monkeypatch.setattr(run_slots, "QUICK_SECONDS", 0.0)
     one_a_run.all_at_once(*[[20 + number] for number in range(9)])
     assert turns == [1] * 9
 
@@ -311,7 +312,7 @@ def test_no_answer_waits_for_a_slow_run(one_a_run: Runs, turns: list[int], monke
 def test_no_answer_waits_for_requests_that_were_given_up(
     one_a_run: Runs, turns: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shared_runs, "QUICK_SECONDS", 60.0)
+    monkeypatch.setattr(run_slots, "QUICK_SECONDS", 60.0)
 
     async def give_up() -> None:
         kept, *others = await one_a_run.held(*[[20 + number] for number in range(9)])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
@@ -220,6 +220,7 @@ def fitted_by_definition(image: Image.Image, fitting: Fitting) -> NDArray[np.int
     st.sampled_from([(32, 32), (7, 7), (31, 40), (56, 64)]),
     st.integers(0, 2**32 - 1),
 )
+@example(206, 6, (32, 32), 192)
 @settings(max_examples=150, deadline=None)
 def test_fitting_is_resize_then_centre_crop(width: int, height: int, sizes: tuple[int, int], seed: int) -> None:
     fitting = Fitting(size=sizes[0], shorter_side=sizes[1])
@@ -228,7 +229,10 @@ def test_fitting_is_resize_then_centre_crop(width: int, height: int, sizes: tupl
     if image.size == (fitting.size, fitting.size):
         return
     difference = abs(fit_image(image, fitting).astype(np.int16) - fitted_by_definition(image, fitting))
-    assert difference.max() <= 1
+    # A row that came out one apart is one apart in several rows of its column, and bicubic weights, some of them
+    # negative, add up to 1.27 without their signs.
+    assert difference.max() <= 2
+    assert (difference == 2).mean() <= 0.001
 
 
 def test_fitting_antialiases() -> None:

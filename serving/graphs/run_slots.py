@@ -1,0 +1,244 @@
+"""Run slots: the threads that run graphs, so many at a time, and the event loop, which takes one's place under load.
+
+On two cores a loop beside two run threads is one too many: it drives runs out of the processor, and a run that has
+ended waits for the interpreter's lock while the core stands idle. So while more waits than the threads have in hand,
+the loop does all that has come up for it and then a run itself, in place of a thread (docs/decisions/0023).
+
+Answers go back to the event loop a few at a time while as many images wait: each of its turns is interpreted code that
+a run beside it has driven out of the processor's caches, and costs twice what it costs warm. None is held where a
+thread has nothing to run, nor for a run of more than QUICK_SECONDS.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from serving.graphs.shared_runs import SharedRuns
+
+# So many answers are delivered together, while as many images wait for a run that is as quick as this.
+ANSWERS_TOGETHER = 4
+QUICK_SECONDS = 0.05
+# The loop does no run that is likely to last longer: so long nothing else is done there.
+LOOP_SECONDS = 0.025
+
+Outputs = dict[str, NDArray[np.float32]]
+Image = NDArray[np.uint8]
+
+
+@dataclass(eq=False)
+class Part:
+    """Some images of one request, to be run together: as many as a warmed batch holds."""
+
+    images: list[Image]
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    future: asyncio.Future[Outputs] = field(init=False)
+    since: float = field(default_factory=time.monotonic)
+    is_given_up: bool = False
+
+    def __post_init__(self) -> None:
+        self.future = self.loop.create_future()
+
+
+class RunSlots:
+    """Runs graphs, ``slots`` runs at a time, of all graphs together, in as many threads.
+
+    A thread that is done takes what waits next by itself: between two runs it does not wait for the event loop.
+    ``loop_runs``: the loop that offers takes the place of a thread once a full batch waits for every slot, and gives it
+    back once none waits.
+    """
+
+    def __init__(self, slots: int, *, loop_runs: bool = False) -> None:
+        self._slots = slots
+        self._loop_runs = loop_runs
+        self._changed = threading.Condition()
+        self._graphs: deque[SharedRuns] = deque()  # those with something to run, in turn
+        self._runs = 0  # under way in threads
+        self._large_runs = 0  # of these, runs of large graphs
+        self._loop: asyncio.AbstractEventLoop | None = None  # the one that has the place of a thread
+        self._turn_is_due = False  # there; for that loop alone
+        self._offers = 0
+        self._ended: list[_Ended] = []  # not delivered yet
+        self._is_open = True
+        self._threads = [threading.Thread(target=self._work, name=f"run-{n}", daemon=True) for n in range(slots)]
+        for thread in self._threads:
+            thread.start()
+
+    def offer(self, graph: SharedRuns, part: Part) -> None:
+        """Give ``part`` to ``graph``, and ``graph`` its turn after those that asked earlier."""
+        with self._changed:
+            graph.add(part)
+            if graph not in self._graphs:
+                self._graphs.append(graph)
+            self._offers += 1
+            is_free = self._loop is None or self._loop.is_closed()
+            if self._loop_runs and self._is_open and is_free and self._batches() >= self._slots:
+                self._loop = part.loop
+                self._turn_is_due = False
+            if self._runs < self._places():
+                self._changed.notify()
+        self._ask_for_turn(part.loop)
+
+    def close(self) -> None:
+        """End the threads; what waits is run first."""
+        with self._changed:
+            self._is_open = False
+            self._loop = None
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _work(self) -> None:
+        while True:
+            work, ended = self._next()
+            for loop in {part.loop for part, _ in ended}:
+                with contextlib.suppress(RuntimeError):  # the loop has ended, and with it every request
+                    loop.call_soon_threadsafe(self._answer, loop, [one for one in ended if one[0].loop is loop])
+            if work is not None:
+                self._run(work)
+            elif not ended:
+                return
+
+    def _run(self, work: _Work) -> None:
+        ended = _done(work)
+        with self._changed:
+            self._runs -= 1
+            self._large_runs -= work.graph.is_large
+            self._ended += ended
+
+    def _answer(self, loop: asyncio.AbstractEventLoop, ended: Sequence[_Ended]) -> None:
+        _settle(ended)
+        self._ask_for_turn(loop)
+
+    def _ask_for_turn(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Let the loop have a look at what there is to run, where it has a place; in its thread."""
+        if loop is self._loop and not self._turn_is_due:
+            self._turn_is_due = True
+            loop.call_soon(self._turn, loop, -1)
+
+    def _turn(self, loop: asyncio.AbstractEventLoop, offers: int) -> None:
+        """Run something on the loop, or give its place back; but first what else has come up there."""
+        if offers != self._offers:
+            loop.call_soon(self._turn, loop, self._offers)
+            return
+        self._turn_is_due = False
+        with self._changed:
+            if loop is not self._loop:
+                return
+            batches = self._batches()
+            work = self._take()[0] if batches >= self._slots > self._runs else None
+            if not batches:
+                self._loop = None
+                self._changed.notify()
+        if work is None:
+            return
+        ended = _done(work)
+        with self._changed:
+            of_threads = [one for one in self._ended if one[0].loop is loop]
+            self._ended = [one for one in self._ended if one[0].loop is not loop]
+        self._answer(loop, [*of_threads, *ended])
+
+    def _batches(self) -> int:
+        """Return how many full batches wait; none where a run is likely to be too long for the event loop."""
+        if any(graph.run_seconds > LOOP_SECONDS for graph in self._graphs):
+            return 0
+        return sum(graph.full_batches for graph in self._graphs)
+
+    def _places(self) -> int:
+        return self._slots - (self._loop is not None)
+
+    def _next(self) -> tuple[_Work | None, list[_Ended]]:
+        """Wait for something to run, or to deliver before; neither once all is run and the slots are closed."""
+        with self._changed:
+            while True:
+                work, pause = self._take_in_thread()
+                if (
+                    work is not None
+                    and work.graph.run_seconds < QUICK_SECONDS
+                    and len(self._ended) < ANSWERS_TOGETHER <= work.graph.waiting
+                ):
+                    return work, []
+                is_all_run = not self._is_open and not self._graphs
+                if work is not None or self._ended or is_all_run:
+                    ended, self._ended = self._ended, []
+                    return work, ended
+                self._changed.wait(pause)
+
+    def _take_in_thread(self) -> tuple[_Work | None, float | None]:
+        """Take the next run, as ``_take``, where a thread may have one more."""
+        if self._runs >= self._places():
+            return None, None
+        work, pause = self._take()
+        if work is not None:
+            self._runs += 1
+            self._large_runs += work.graph.is_large
+        return work, pause
+
+    def _take(self) -> tuple[_Work | None, float | None]:
+        """Take the next run, or say in how many seconds there may be one, None where only an offer brings it."""
+        pause: float | None = None
+        for _ in range(len(self._graphs)):
+            graph = self._graphs.popleft()
+            left = graph.wait_left() if self._is_open else 0.0
+            if left > 0:
+                self._graphs.append(graph)
+                pause = left if pause is None else min(pause, left)
+                continue
+            parts = graph.take()
+            if graph.waiting:
+                self._graphs.append(graph)
+            if parts:
+                return _Work(graph, parts, self._is_alone(graph)), None
+        return None, pause
+
+    def _is_alone(self, graph: SharedRuns) -> bool:
+        """Whether nothing is on or waits that the next run of ``graph`` would take cores from.
+
+        For a large graph only other large ones count: a light run beside it is soon over.
+        """
+        if self._loop is not None:
+            return False
+        if graph.is_large:
+            return not self._large_runs and not any(other.is_large for other in self._graphs)
+        return not self._runs and not self._graphs
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """What is run next: parts of a graph's queue; ``is_alone`` where it may have all the cores."""
+
+    graph: SharedRuns
+    parts: list[Part]
+    is_alone: bool
+
+
+_Ended = tuple[Part, Outputs | Exception]
+
+
+def _done(work: _Work) -> list[_Ended]:
+    """Run it, and say how long that took."""
+    began = time.monotonic()
+    outcomes = work.graph.outcomes(work.parts, is_alone=work.is_alone)
+    work.graph.run_seconds = time.monotonic() - began
+    return list(zip(work.parts, outcomes, strict=True))
+
+
+def _settle(ended: Sequence[_Ended]) -> None:
+    """Give requests their outcomes, on their loop, but for those given up."""
+    for part, outcome in ended:
+        if part.future.done():
+            continue
+        if isinstance(outcome, Exception):
+            part.future.set_exception(outcome)
+        else:
+            part.future.set_result(outcome)
