@@ -31,6 +31,8 @@ ANSWERS_TOGETHER = 4
 QUICK_SECONDS = 0.05
 # The loop does no run that is likely to last longer: so long nothing else is done there.
 LOOP_SECONDS = 0.025
+# After so many looks in a row at which there is nothing for it to run, it gives its place back.
+LOOKS_IN_VAIN = 8
 
 Outputs = dict[str, NDArray[np.float32]]
 Image = NDArray[np.uint8]
@@ -55,7 +57,7 @@ class RunSlots:
 
     A thread that is done takes what waits next by itself: between two runs it does not wait for the event loop.
     ``loop_runs``: the loop that offers takes the place of a thread once a full batch waits for every slot, and gives it
-    back once none waits.
+    back when that has not been so for a while, or all is run.
     """
 
     def __init__(self, slots: int, *, loop_runs: bool = False) -> None:
@@ -66,7 +68,8 @@ class RunSlots:
         self._runs = 0  # under way in threads
         self._large_runs = 0  # of these, runs of large graphs
         self._loop: asyncio.AbstractEventLoop | None = None  # the one that has the place of a thread
-        self._turn_is_due = False  # there; for that loop alone
+        self._turn_is_due = False  # there; for that loop alone, as the next
+        self._in_vain = 0
         self._offers = 0
         self._ended: list[_Ended] = []  # not delivered yet
         self._is_open = True
@@ -135,10 +138,11 @@ class RunSlots:
         with self._changed:
             if loop is not self._loop:
                 return
-            batches = self._batches()
-            work = self._take()[0] if batches >= self._slots > self._runs else None
-            if not batches:
+            work = self._take()[0] if self._batches() >= self._slots > self._runs else None
+            self._in_vain = 0 if work is not None else self._in_vain + 1
+            if self._in_vain == LOOKS_IN_VAIN or not (work or self._runs or self._graphs):
                 self._loop = None
+                self._in_vain = 0
                 self._changed.notify()
         if work is None:
             return
