@@ -57,7 +57,7 @@ class RunSlots:
 
     A thread that is done takes what waits next by itself: between two runs it does not wait for the event loop.
     ``loop_runs``: the loop that offers takes the place of a thread once a full batch waits for every slot, and gives it
-    back when that has not been so for a while, or all is run.
+    back when that has not been so for a while, or no other thread is at work.
     """
 
     def __init__(self, slots: int, *, loop_runs: bool = False) -> None:
@@ -140,10 +140,10 @@ class RunSlots:
                 return
             work = self._take()[0] if self._batches() >= self._slots > self._runs else None
             self._in_vain = 0 if work is not None else self._in_vain + 1
-            if self._in_vain == LOOKS_IN_VAIN or not (work or self._runs or self._graphs):
+            if work is None and (self._in_vain == LOOKS_IN_VAIN or not self._runs):
                 self._loop = None
                 self._in_vain = 0
-                self._changed.notify()
+                self._changed.notify_all()
         if work is None:
             return
         ended = _done(work)
