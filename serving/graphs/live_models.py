@@ -148,12 +148,15 @@ def _runs_side_by_side(settings: Settings, collection: Collection) -> int:
     """As many runs of one thread as there are cores; on a GPU, which one run fills, one."""
     if settings.runs is not None:
         return settings.runs
-    if any(graph.provider == CUDA for graph in collection.graphs):
+    if _is_on_gpu(collection):
         return 1
     return max(1, available_cores() // (settings.threads or 1))
 
 
 def _fills_few_cores(settings: Settings, collection: Collection, runs: int) -> bool:
     """Whether runs side by side leave the event loop no core of its own, on a machine of few."""
-    is_on_cpu = all(graph.provider != CUDA for graph in collection.graphs)
-    return is_on_cpu and settings.threads == 1 and runs == available_cores() <= LOOP_CORES
+    return not _is_on_gpu(collection) and settings.threads == 1 and runs == available_cores() <= LOOP_CORES
+
+
+def _is_on_gpu(collection: Collection) -> bool:
+    return any(graph.provider == CUDA for graph in collection.graphs)

@@ -68,8 +68,8 @@ class RunSlots:
         self._runs = 0  # under way in threads
         self._large_runs = 0  # of these, runs of large graphs
         self._loop: asyncio.AbstractEventLoop | None = None  # the one that has the place of a thread
-        self._turn_is_due = False  # there; for that loop alone, as the next
-        self._in_vain = 0
+        self._turn_is_due = False  # on that loop, in whose thread alone it is set
+        self._looks_in_vain = 0
         self._offers = 0
         self._ended: list[_Ended] = []  # not delivered yet
         self._is_open = True
@@ -139,10 +139,10 @@ class RunSlots:
             if loop is not self._loop:
                 return
             work = self._take()[0] if self._batches() >= self._slots > self._runs else None
-            self._in_vain = 0 if work is not None else self._in_vain + 1
-            if work is None and (self._in_vain == LOOKS_IN_VAIN or not self._runs):
+            self._looks_in_vain = 0 if work is not None else self._looks_in_vain + 1
+            if work is None and (self._looks_in_vain == LOOKS_IN_VAIN or not self._runs):
                 self._loop = None
-                self._in_vain = 0
+                self._looks_in_vain = 0
                 self._changed.notify_all()
         if work is None:
             return

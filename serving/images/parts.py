@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 
 # Each scan of a progressive JPEG may touch every pixel in a few bytes; encoders make about ten.
 MAX_JPEG_SCANS = 100
@@ -71,6 +71,21 @@ def needed_parts(kind: str, data: bytes) -> bytes:
     return data
 
 
+def is_png_of(names: Set[bytes], data: bytes, *, most: int) -> bool:
+    """Say whether a PNG has chunks of these names alone up to its end, and no more than so many."""
+    position, last = 8, len(data) - _PNG_CHUNK.size
+    for _ in range(most):
+        if position > last:
+            return False
+        length, name = _PNG_CHUNK.unpack_from(data, position)
+        if name == b"IEND":
+            return True
+        if name not in names:
+            return False
+        position += 12 + length
+    return False
+
+
 def _of_jpeg(data: bytes) -> bytes:
     view, found = memoryview(data), set()
     kept = [view[:2]]
@@ -123,21 +138,7 @@ def _too_many_of_jpeg() -> ValueError:
 
 
 def _of_png(data: bytes) -> bytes:
-    return data if _is_bare_png(data) else _with_needed_chunks(data)
-
-
-def _is_bare_png(data: bytes) -> bool:
-    position, last = 8, len(data) - _PNG_CHUNK.size
-    for _ in range(_PNG_BARE_CHUNKS):
-        if position > last:
-            return False
-        length, name = _PNG_CHUNK.unpack_from(data, position)
-        if name == b"IEND":
-            return True
-        if name not in _PNG_BARE:
-            return False
-        position += 12 + length
-    return False
+    return data if is_png_of(_PNG_BARE, data, most=_PNG_BARE_CHUNKS) else _with_needed_chunks(data)
 
 
 def _with_needed_chunks(data: bytes) -> bytes:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from serving.images.parts import is_png_of
+
 # Of a PNG or a JPEG: encoders write about ten.
 MAX_PARTS = 40
 MAX_SCANS = 16
@@ -16,7 +18,6 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNKS = frozenset(
     (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"pHYs", b"tIME", b"tEXt")
 )
-_PNG_END = b"IEND"
 _JPEG_SIGNATURE = b"\xff\xd8"
 # Baseline and progressive frames, Huffman and quantisation tables, restart interval, JFIF header, comment.
 _JPEG_SEGMENTS = frozenset((0xC0, 0xC1, 0xC2, 0xC4, 0xDB, 0xDD, 0xE0, 0xFE))
@@ -27,20 +28,8 @@ _JPEG_AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 def is_quick(data: bytes) -> bool:
     """Say whether a file is of parts that are quick to read; how many bytes and pixels it has is not judged here."""
     if data.startswith(_PNG_SIGNATURE):
-        return _is_quick_png(data)
+        return is_png_of(_PNG_CHUNKS, data, most=MAX_PARTS)
     return data.startswith(_JPEG_SIGNATURE) and _is_quick_jpeg(data)
-
-
-def _is_quick_png(data: bytes) -> bool:
-    position = len(_PNG_SIGNATURE)
-    for _ in range(MAX_PARTS):
-        kind = data[position + 4 : position + 8]
-        if kind == _PNG_END:
-            return True
-        if kind not in _PNG_CHUNKS:
-            return False
-        position += 12 + int.from_bytes(data[position : position + 4], "big")
-    return False
 
 
 def _is_quick_jpeg(data: bytes) -> bool:

@@ -35,7 +35,9 @@ class Patience:
         The block raises TimeoutError where it takes too long, and ClientGoneError where the client leaves after
         ``waiting.is_read`` is set.
         """
-        return Waiting(self, request)
+        task = asyncio.current_task()
+        assert task is not None
+        return Waiting(self, request, task, asyncio.get_running_loop().time())
 
     def begin(self, one: Waiting) -> None:
         """Look after a request from now on."""
@@ -77,18 +79,16 @@ class Waiting:
 
     __slots__ = ("_patience", "_reason", "_task", "is_read", "request", "since")
 
-    def __init__(self, patience: Patience, request: Request) -> None:
+    def __init__(self, patience: Patience, request: Request, task: asyncio.Task[object], since: float) -> None:
         self.request = request
+        self.since = since
         self.is_read = False
-        self.since = 0.0
         self._patience = patience
-        self._task: asyncio.Task[object] | None = None
+        self._task = task
         self._reason: Exception | None = None
 
     def __enter__(self) -> Waiting:
-        """Begin to wait, in the task that does the work."""
-        self._task = asyncio.current_task()
-        self.since = asyncio.get_running_loop().time()
+        """Begin to wait."""
         self._patience.begin(self)
         return self
 
@@ -97,14 +97,11 @@ class Waiting:
     ) -> None:
         """End; raise the reason where that is why the work was cancelled."""
         self._patience.end(self)
-        if self._reason is not None and kind is asyncio.CancelledError:
-            assert self._task is not None
-            if self._task.uncancel() <= 0:
-                raise self._reason from None
+        if self._reason is not None and kind is asyncio.CancelledError and self._task.uncancel() <= 0:
+            raise self._reason from None
 
     def give_up(self, reason: Exception) -> None:
         """Cancel the work."""
-        assert self._task is not None
         self._patience.end(self)
         self._reason = reason
         self._task.cancel()
