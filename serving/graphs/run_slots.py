@@ -2,10 +2,10 @@
 
 On two cores a loop beside two run threads is one too many: it drives runs out of the processor, and a run that has
 ended waits for the interpreter's lock while the core stands idle. So while more waits than the threads have in hand,
-the loop does all that has come up for it and then a run itself, in place of a thread (docs/decisions/0023).
+the loop does all that has come up for it and then some runs itself, in place of a thread (docs/decisions/0023).
 
-Answers go back to the event loop a few at a time while as many images wait: each of its turns is interpreted code that
-a run beside it has driven out of the processor's caches, and costs twice what it costs warm. None is held where a
+Answers go back to requests a few at a time while more waits to be run: each turn of the loop is interpreted code that
+runs have driven out of the processor's caches, and costs two or three times what it costs warm. None is held where a
 thread has nothing to run, nor for a run of more than QUICK_SECONDS.
 """
 
@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 # So many answers are delivered together, while as many images wait for a run that is as quick as this.
 ANSWERS_TOGETHER = 4
 QUICK_SECONDS = 0.05
-# The loop does no run that is likely to last longer: so long nothing else is done there.
+# The loop does no run that is likely to last longer.
 LOOP_SECONDS = 0.025
+# It does runs in a row, and nothing else, until so many answers of its own and of threads are there, or for so long.
+ANSWERS_OF_ROW = 8
+ROW_SECONDS = 0.06
 # After so many looks in a row at which there is nothing for it to run, it gives its place back.
 LOOKS_IN_VAIN = 8
 
@@ -69,6 +72,7 @@ class RunSlots:
         self._large_runs = 0  # of these, runs of large graphs
         self._loop: asyncio.AbstractEventLoop | None = None  # the one that has the place of a thread
         self._turn_is_due = False  # on that loop, in whose thread alone it is set
+        self._is_in_row = False  # that loop, which takes what threads have ended when it is done
         self._looks_in_vain = 0
         self._offers = 0
         self._ended: list[_Ended] = []  # not delivered yet
@@ -138,19 +142,35 @@ class RunSlots:
         with self._changed:
             if loop is not self._loop:
                 return
-            work = self._take()[0] if self._batches() >= self._slots > self._runs else None
+            work = self._take_in_loop()
+            self._is_in_row = work is not None
             self._looks_in_vain = 0 if work is not None else self._looks_in_vain + 1
             if work is None and (self._looks_in_vain == LOOKS_IN_VAIN or not self._runs):
                 self._loop = None
                 self._looks_in_vain = 0
                 self._changed.notify_all()
-        if work is None:
-            return
-        ended = _done(work)
-        with self._changed:
-            of_threads = [one for one in self._ended if one[0].loop is loop]
-            self._ended = [one for one in self._ended if one[0].loop is not loop]
-        self._answer(loop, [*of_threads, *ended])
+        if work is not None:
+            self._answer(loop, self._row(loop, work))
+
+    def _row(self, loop: asyncio.AbstractEventLoop, work: _Work | None) -> list[_Ended]:
+        """Do ``work`` and what may follow it in a row; return what has ended by then, in threads too."""
+        until = time.monotonic() + ROW_SECONDS
+        ended: list[_Ended] = []
+        while work is not None:
+            ended += _done(work)
+            with self._changed:
+                has_time = time.monotonic() + work.graph.run_seconds < until
+                is_full = len(ended) + len(self._ended) >= ANSWERS_OF_ROW
+                work = self._take_in_loop() if has_time and not is_full and self._loop is loop else None
+                if work is None:
+                    self._is_in_row = False
+                    of_threads, self._ended = _split(self._ended, loop)
+                    ended += of_threads
+        return ended
+
+    def _take_in_loop(self) -> _Work | None:
+        """Take the next run, as ``_take``, where more waits than the threads have in hand."""
+        return self._take()[0] if self._batches() >= self._slots > self._runs else None
 
     def _batches(self) -> int:
         """Return how many full batches wait; none where a run is likely to be too long for the event loop."""
@@ -172,9 +192,10 @@ class RunSlots:
                     and len(self._ended) < ANSWERS_TOGETHER <= work.graph.waiting
                 ):
                     return work, []
+                of_row, ended = _split(self._ended, self._loop if self._is_in_row else None)
                 is_all_run = not self._is_open and not self._graphs
-                if work is not None or self._ended or is_all_run:
-                    ended, self._ended = self._ended, []
+                if work is not None or ended or is_all_run:
+                    self._ended = of_row
                     return work, ended
                 self._changed.wait(pause)
 
@@ -235,6 +256,11 @@ def _done(work: _Work) -> list[_Ended]:
     outcomes = work.graph.outcomes(work.parts, is_alone=work.is_alone)
     work.graph.run_seconds = time.monotonic() - began
     return list(zip(work.parts, outcomes, strict=True))
+
+
+def _split(ended: Sequence[_Ended], loop: asyncio.AbstractEventLoop | None) -> tuple[list[_Ended], list[_Ended]]:
+    """Return the ended parts of requests on ``loop``, and the others."""
+    return [one for one in ended if one[0].loop is loop], [one for one in ended if one[0].loop is not loop]
 
 
 def _settle(ended: Sequence[_Ended]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from serving.errors import ApiError
+from serving.layers.joined_writes import JoinedWrites
 from serving.layers.unread_answers import UnreadAnswers
 from serving.layers.unread_bodies import LINGER_BYTES, LINGER_SECONDS
 from serving.metrics import metrics
@@ -38,7 +39,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     It counts what a read of the socket brings, so that a head which begins in the read where a request ended may be
     larger by a read. Where an earlier request is still being answered, the connection is closed without the 431, which
-    the client would take for that answer.
+    the client would take for that answer. Answers go through ``joined_writes``.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -55,6 +56,7 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to look."""
         super().connection_made(transport)
+        self._answers = JoinedWrites(transport)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENDING_BYTES)
         self._timer = self.loop.call_later(LOOK_SECONDS, self._look)
 
@@ -98,11 +100,18 @@ class BoundedConnection(HttpToolsProtocol):
             raise ValueError("the head is too large")
         self._loose_bytes = self._head_looks = 0
         super().on_headers_complete()
+        if self.cycle is not None:  # else the connection is another protocol's from now on
+            self.cycle.transport = self._answers  # type: ignore[assignment]
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body."""
         self._loose_bytes = 0
         super().on_body(body)
+
+    def on_response_complete(self) -> None:
+        """End an answer, and begin the next request where there is one."""
+        self._answers.end()
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be parsed."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.graphs.calibration import model_threshold, p_values
+from serving.graphs.calibration import model_threshold, p_value
 from serving.graphs.graph import Graph
 
 Outputs = Mapping[str, NDArray[np.float32]]
@@ -46,22 +46,18 @@ def score_parts(graph: Graph, outputs: Outputs, alpha: float, *, views: bool = F
     A classifier's part also holds the two terms of its score (``rotation_loss`` None without a rotation head); a
     one-class graph's what is normal and, with ``views``, the probability of each true transformation.
     """
-    scores = outputs["anomaly_score"]
     parts: list[Result] = []
-    for index, p_value in enumerate(p_values(scores, graph.calibration_scores).tolist()):
+    for index, score in enumerate(outputs["anomaly_score"].tolist()):
         part: Result = {"model": graph.name, "digest": graph.digest}
-        verdict = {
-            "p_value": p_value,
-            "calibration_n": graph.manifest.calibration.n,
-            "is_anomaly": p_value <= alpha,
-        }
+        p = p_value(score, graph.calibration_scores)
+        verdict = {"p_value": p, "calibration_n": graph.manifest.calibration.n, "is_anomaly": p <= alpha}
         if graph.manifest.kind == "classifier":
-            part |= {"score": number(scores[index]), "formula": graph.manifest.score}
+            part |= {"score": number(score), "formula": graph.manifest.score}
             part |= {"kl_uniform": number(outputs["kl_uniform"][index])}
             part |= {"rotation_loss": number(outputs["rotation_loss"][index]) if "rotation_loss" in outputs else None}
             part |= verdict
         else:
-            part |= {"method": graph.manifest.method, "normal": graph.manifest.normal, "score": number(scores[index])}
+            part |= {"method": graph.manifest.method, "normal": graph.manifest.normal, "score": number(score)}
             part |= verdict
             if views and "view_probabilities" in outputs:
                 part["views"] = _views(graph, outputs["view_probabilities"][index])

@@ -55,7 +55,7 @@ def test_p_values_of_distinct_scores_are_uniform() -> None:
     assert sorted(leave_one_out) == pytest.approx([rank / 20 for rank in range(1, 21)])
 
 
-@given(st.lists(SCORES, max_size=10), CALIBRATIONS)
+@given(st.lists(SCORES | st.floats(width=32), max_size=10), CALIBRATIONS)
 def test_many_at_once_are_each_alone(scores: list[float], ascending: np.ndarray) -> None:
     together = p_values(np.array(scores, np.float32), ascending)
     assert together.dtype == np.float64

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,6 +162,54 @@ def test_what_comes_up_on_the_loop_goes_before_its_run(graph: Graph, monkeypatch
     asyncio.run(load())
     assert offered == [0] * (5 * BATCH)
     assert watched.on_loop > 0
+
+
+@pytest.mark.parametrize(("row_seconds", "runs"), [(10.0, 2), (0.0, 1)])
+def test_the_loop_does_runs_in_a_row_before_it_answers(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch, row_seconds: float, runs: int
+) -> None:
+    """Two of four images make the eight answers of a row; where it has no time for two, each run is answered."""
+    monkeypatch.setattr(run_slots, "ROW_SECONDS", row_seconds)
+    watched = Watched(graph, monkeypatch, slots=1)
+    answered_after: set[int] = set()
+
+    async def request() -> None:
+        await watched.shared.run([solid(30)])
+        answered_after.add(watched.on_loop)
+
+    async def load() -> None:
+        await watched.load(1)
+        await asyncio.gather(*(request() for _ in range(10 * BATCH)))
+
+    asyncio.run(load())
+    *on_loop, last = sorted(answered_after - {0})
+    assert on_loop == list(range(runs, last, runs))  # the last row ends where no batch is left
+    assert last >= 6
+
+
+def test_a_row_takes_the_answers_of_threads_along(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They go through the loop's own queue only where it does no run."""
+    watched = Watched(graph, monkeypatch, slots=2)
+
+    async def load() -> int:
+        await watched.load(2)
+        loop = asyncio.get_running_loop()
+        woken = 0
+        wake = loop.call_soon_threadsafe
+
+        def counted(*given: Any) -> asyncio.Handle:
+            nonlocal woken
+            woken += 1
+            return wake(*given)
+
+        monkeypatch.setattr(loop, "call_soon_threadsafe", counted)
+        await watched.load(200)
+        return woken
+
+    woken = asyncio.run(load())
+    by_threads = len(watched.ran_by) - watched.on_loop
+    assert by_threads > 10
+    assert woken < by_threads / 2
 
 
 @pytest.mark.parametrize("slots", [1, 2])
