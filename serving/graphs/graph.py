@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,22 @@ class Graph:
         Each is float32 ``[n, ...]``; which there are follows from ``manifest.score``. Higher ``anomaly_score`` is more
         anomalous. Raises GraphError where an output is not of the shape that the manifest implies.
         """
-        names = self.manifest.required_outputs()
-        outputs = dict(zip(names, self.session.run(list(names), {INPUT_NAME: images}), strict=True))
-        for name, values in outputs.items():
-            expected = (len(images), *self.manifest.output_shape(name))
+        arrays = self.session.run(self._names, {INPUT_NAME: images})
+        for name, values, shape in zip(self._names, arrays, self._shapes, strict=True):
+            expected = (len(images), *shape)
             if values.shape != expected:
                 raise GraphError(f"{self.path}: output {name!r} came out as {values.shape}, not {expected}")
-        return outputs
+        return dict(zip(self._names, arrays, strict=True))
+
+    # Asked of the manifest once: what is done beside each run, the run itself drives out of the processor's caches.
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return list(self.manifest.required_outputs())
+
+    @cached_property
+    def _shapes(self) -> list[tuple[int, ...]]:
+        return [self.manifest.output_shape(name) for name in self._names]
 
     def warm(self, batch_sizes: Sequence[int] = (2,)) -> None:
         """Run blank images in batches of these sizes, so that the first request finds memory and kernels ready.

@@ -50,6 +50,7 @@ class Part:
     future: asyncio.Future[Outputs] = field(init=False)
     since: float = field(default_factory=time.monotonic)
     is_given_up: bool = False
+    run_images: int = 0  # of the run of which it is the first part
 
     def __post_init__(self) -> None:
         self.future = self.loop.create_future()
@@ -174,9 +175,12 @@ class RunSlots:
 
     def _batches(self) -> int:
         """Return how many full batches wait; none where a run is likely to be too long for the event loop."""
-        if any(graph.run_seconds > LOOP_SECONDS for graph in self._graphs):
-            return 0
-        return sum(graph.full_batches for graph in self._graphs)
+        batches = 0
+        for graph in self._graphs:
+            if graph.run_seconds > LOOP_SECONDS:
+                return 0
+            batches += graph.full_batches
+        return batches
 
     def _places(self) -> int:
         return self._slots - (self._loop is not None)

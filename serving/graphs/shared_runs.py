@@ -76,6 +76,8 @@ class SharedRuns:
                 done.append(await part.future)
             finally:
                 part.is_given_up = True
+                if self._batch and part.run_images:
+                    self._batch(part.run_images)
             start += size
         return done[0] if len(done) == 1 else {name: np.concatenate([one[name] for one in done]) for name in done[0]}
 
@@ -124,9 +126,9 @@ class SharedRuns:
         """Run the parts together: the outputs of each. Where that fails, each alone: its outputs or its exception."""
         try:
             images = [image for part in parts for image in part.images]
-            if self._batch:
-                self._batch(len(images))
-            together = ((self.wide if is_alone else None) or self.graph).run(np.stack(images))
+            parts[0].run_images = len(images)
+            batch = np.stack(images) if len(images) > 1 else images[0][np.newaxis]
+            together = ((self.wide if is_alone else None) or self.graph).run(batch)
             if len(parts) == 1:
                 return [together]
             ends = list(accumulate(len(part.images) for part in parts))
