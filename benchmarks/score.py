@@ -2,7 +2,8 @@
 
 Raw is `graph.run` on batches decoded beforehand, in its best form on this machine: of several batch sizes, one run at a
 time in all cores' threads, which spin or sleep while they wait, or one single-threaded run a core. Every form is tried
-once and the best of them twice more. Scoring finds, reads and decodes the files, runs the graph and writes a CSV file;
+once and the best of them twice more. Of several models, those that run by default, raw runs one after the other on the
+same images. Scoring finds, reads and decodes the files, runs the graph and writes a CSV file;
 the graph is loaded beforehand. Both take the same images, and take turns at going first; the ratio of each round is
 taken. With small PNG files it should be 0.9 or more. A large image takes longer to decode than a small graph takes to
 run: `possible` is the ratio that the cores would reach if they decoded and ran the graph and lost nothing in between.
@@ -31,12 +32,13 @@ from benchmarks.conditions import conditions
 from benchmarks.service.pictures import MEGAPIXEL, jpeg, png, textured
 from serving.graphs.graph import Graph, load_graph
 from serving.graphs.providers import CPU, available_cores
-from serving.images.image_file import read_image
+from serving.images.image_file import OpenedImage, read_image
 from serving.score.pipeline import Scorer
 from serving.score.table import score_table
 from serving.settings import Settings, default_models_folder
 
-MODELS = ("cifar10-rotations", "cifar10-transformations")
+DEFAULT = "default"  # what the command scores with where no model is named
+MODELS = (DEFAULT, "cifar10-rotations", "cifar10-transformations")
 KINDS = {"png": "32 x 32 PNG", "jpeg": "1-megapixel JPEG"}
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 GPU_BATCHES = (16, 64, 256, 1024)
@@ -63,9 +65,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Figures:
-    """Images per second of one model and kind of image, as medians; the ratios of each round, of speed and CPU time."""
+    """Images per second of some models and a kind of image, as medians; ratios of each round, of speed and CPU time."""
 
-    plan: Plan
+    plans: list[Plan]
     raw: float
     score: float
     decoding: float
@@ -104,6 +106,11 @@ def best_plan(plans: Sequence[Plan], speed: Callable[[Plan], float]) -> Plan:
         for plan in again:
             trials[plan].append(speed(plan))
     return max(finalists, key=lambda plan: statistics.median(trials[plan]))
+
+
+def best_plan_of(graph: Graph, images: NDArray[np.uint8]) -> Plan:
+    """Try the ways to run a graph raw."""
+    return best_plan(plans(graph.provider), lambda plan: raw_speed(loaded(graph, plan), images, plan, TRIAL_SECONDS)[0])
 
 
 def loaded(graph: Graph, plan: Plan) -> Graph:
@@ -148,6 +155,17 @@ def raw_speed(graph: Graph, images: NDArray[np.uint8], plan: Plan, seconds: floa
     return watch.stop(done * plan.batch)
 
 
+def raw_speed_of_all(
+    graphs: Sequence[Graph], images: Sequence[NDArray[np.uint8]], plans: Sequence[Plan], seconds: float
+) -> tuple[float, float]:
+    """Time each graph in turn, ``seconds`` in all; images per second through all of them, and processor time of one."""
+    measured = [
+        raw_speed(graph, its, plan, seconds / len(graphs))
+        for graph, its, plan in zip(graphs, images, plans, strict=True)
+    ]
+    return 1 / sum(1 / speed for speed, _ in measured), sum(cpu for _, cpu in measured)
+
+
 def score_speed(scorer: Scorer, folder: Path) -> tuple[float, float]:
     """Time the way from the files of ``folder`` to a CSV file; see ``Stopwatch``."""
     with tempfile.TemporaryDirectory() as out:
@@ -158,14 +176,15 @@ def score_speed(scorer: Scorer, folder: Path) -> tuple[float, float]:
     return measured
 
 
-def decoding_speed(data: Sequence[bytes], graph: Graph, seconds: float) -> float:
+def decoding_speed(data: Sequence[bytes], graphs: Sequence[Graph], seconds: float) -> float:
     """Return images per second of decoding and fitting alone, in a thread a core."""
+    fittings = {graph.manifest.fitting for graph in graphs}
     began = time.perf_counter()
 
     def run(start: int) -> int:
         done = 0
         while not done or time.perf_counter() < began + seconds:
-            read_image(data[(start + done) % len(data)], graph.manifest.fitting)
+            OpenedImage(data[(start + done) % len(data)]).fit(fittings)
             done += 1
         return done
 
@@ -174,15 +193,18 @@ def decoding_speed(data: Sequence[bytes], graph: Graph, seconds: float) -> float
 
 
 def measure(models: Path, model: str, kind: str, seconds: float, rounds: int) -> Figures:
-    """Alternate raw and scoring, each of about so many seconds, after short trials of every plan."""
+    """Alternate raw and scoring, each of about so many seconds, after short trials of every plan.
+
+    ``model``: a name, or DEFAULT.
+    """
     data = pictures(kind)
-    scorer = Scorer.load(Settings(models=models), [model])
-    (graph,) = scorer.graphs
-    images = np.stack([read_image(file, graph.manifest.fitting) for file in data])
-    plan = best_plan(plans(graph.provider), lambda plan: raw_speed(loaded(graph, plan), images, plan, TRIAL_SECONDS)[0])
-    alone = loaded(graph, plan)
-    speed = raw_speed(alone, images, plan, TRIAL_SECONDS)[0]
-    count = max(DISTINCT, round(seconds / (1 / speed + 1 / decoding_speed(data, graph, TRIAL_SECONDS))))
+    scorer = Scorer.load(Settings(models=models), [] if model == DEFAULT else [model])
+    graphs = scorer.graphs
+    images = [np.stack([read_image(file, graph.manifest.fitting) for file in data]) for graph in graphs]
+    chosen = [best_plan_of(graph, its) for graph, its in zip(graphs, images, strict=True)]
+    alone = [loaded(graph, plan) for graph, plan in zip(graphs, chosen, strict=True)]
+    speed = raw_speed_of_all(alone, images, chosen, len(graphs) * TRIAL_SECONDS)[0]
+    count = max(DISTINCT, round(seconds / (1 / speed + 1 / decoding_speed(data, graphs, TRIAL_SECONDS))))
     raw, score, decoded = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for index in range(count):
@@ -190,12 +212,12 @@ def measure(models: Path, model: str, kind: str, seconds: float, rounds: int) ->
         for turn in range(rounds):
             if turn % 2:
                 score.append(score_speed(scorer, Path(folder)))
-            raw.append(raw_speed(alone, images, plan, seconds))
+            raw.append(raw_speed_of_all(alone, images, chosen, seconds))
             if not turn % 2:
                 score.append(score_speed(scorer, Path(folder)))
-            decoded.append(decoding_speed(data, graph, TRIAL_SECONDS))
+            decoded.append(decoding_speed(data, graphs, TRIAL_SECONDS))
     return Figures(
-        plan,
+        chosen,
         raw=statistics.median(speed for speed, _ in raw),
         score=statistics.median(speed for speed, _ in score),
         decoding=statistics.median(decoded),
@@ -213,7 +235,7 @@ def main() -> None:
     """Measure what the arguments name, and print a table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--models", type=Path, default=default_models_folder())
-    parser.add_argument("--model", action="append", help="repeatable")
+    parser.add_argument("--model", action="append", help=f"repeatable; {DEFAULT!r}: those that run by default")
     parser.add_argument("--kind", action="append", choices=KINDS, help="repeatable")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each contestant in a round")
     parser.add_argument("--rounds", type=int, default=5)
@@ -227,7 +249,7 @@ def main() -> None:
         for kind in given.kind or KINDS:
             found = measure(given.models, model, kind, given.seconds, given.rounds)
             print(
-                f"| {model} | {KINDS[kind]} | {found.plan} | {found.raw:.0f} | {found.score:.0f} "
+                f"| {model} | {KINDS[kind]} | {'; '.join(map(str, found.plans))} | {found.raw:.0f} | {found.score:.0f} "
                 f"| {spread(found.ratios)} | {spread(found.cpu_ratios)} | {found.possible:.2f} |",
                 flush=True,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,23 +23,37 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(score, name, value)
 
 
-def test_the_table_has_a_row_a_model(
+def test_the_table_has_a_row_a_model_and_one_of_the_default_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_graph(tmp_path, "colours")
-    options = ["--models", str(tmp_path), "--model", "colours", "--kind", "png", "--seconds", "0.05", "--rounds", "3"]
+    write_graph(tmp_path, "views", formula="transformation")
+    models = ["--model", "colours", "--model", score.DEFAULT]
+    options = ["--models", str(tmp_path), *models, "--kind", "png", "--seconds", "0.05", "--rounds", "3"]
     monkeypatch.setattr("sys.argv", ["score", *options])
     score.main()
-    *_, row = capsys.readouterr().out.splitlines()
-    model, image, plan, raw, scored, ratio, cpu, possible = row.strip("| ").split(" | ")
-    assert (model, image) == ("colours", "32 x 32 PNG")
-    assert re.fullmatch(r"batch [18], \d+ x \d+(, spinning)?", plan)
-    assert float(raw) > 0
-    assert float(scored) > 0
-    for spread in (ratio, cpu):
-        middle, least, most = map(float, re.findall(r"[\d.]+", spread))
-        assert least <= middle <= most
-    assert 0 < float(possible) < 1
+    *_, first, second = capsys.readouterr().out.splitlines()
+    for row, name, graphs in ((first, "colours", 1), (second, "default", 2)):
+        model, image, plan, raw, scored, ratio, cpu, possible = row.strip("| ").split(" | ")
+        assert (model, image) == (name, "32 x 32 PNG")
+        assert re.fullmatch("; ".join([r"batch [18], \d+ x \d+(, spinning)?"] * graphs), plan)
+        assert float(raw) > 0
+        assert float(scored) > 0
+        for spread in (ratio, cpu):
+            middle, least, most = map(float, re.findall(r"[\d.]+", spread))
+            assert least <= middle <= most
+        assert 0 < float(possible) < 1
+
+
+def test_raw_of_several_graphs_is_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = iter([(100.0, 0.02), (50.0, 0.04)])
+    asked: list[float] = []
+    monkeypatch.setattr(score, "raw_speed", lambda *given: asked.append(given[-1]) or next(speeds))
+    both: list[Any] = [None, None]
+    speed, cpu = score.raw_speed_of_all(both, both, both, 3.0)
+    assert speed == pytest.approx(1 / (1 / 100 + 1 / 50))
+    assert cpu == pytest.approx(0.06)
+    assert asked == [1.5, 1.5]
 
 
 def test_there_is_a_plan_for_every_batch_and_way_to_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
