@@ -73,7 +73,7 @@ class RunSlots:
         self._large_runs = 0  # of these, runs of large graphs
         self._loop: asyncio.AbstractEventLoop | None = None  # the one that has the place of a thread
         self._turn_is_due = False  # on that loop, in whose thread alone it is set
-        self._is_in_row = False  # that loop, which takes what threads have ended when it is done
+        self._is_in_row = False  # that loop, which at the end of its row takes what threads have ended
         self._looks_in_vain = 0
         self._offers = 0
         self._ended: list[_Ended] = []  # not delivered yet
@@ -92,7 +92,7 @@ class RunSlots:
             is_free = self._loop is None or self._loop.is_closed()
             if self._loop_runs and self._is_open and is_free and self._batches() >= self._slots:
                 self._loop = part.loop
-                self._turn_is_due = False
+                self._turn_is_due = self._is_in_row = False  # of one that ended before it gave its place back
             if self._runs < self._places():
                 self._changed.notify()
         self._ask_for_turn(part.loop)
