@@ -5,6 +5,7 @@ import threading
 import time
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.graphs.graph import Graph, GraphError, load_graph
+from serving.graphs.graph import GraphError, load_graph
 from serving.graphs.manifest import INPUT_NAME
 from serving.requests import image_of_upload
 from serving.requests.decoding_room import DecodingRoom
@@ -214,7 +215,7 @@ def test_runs_are_as_large_as_is_fastest_and_not_as_a_server_cuts_them(
     """What ONNX Runtime is given, of a graph of 4 views and one of 36."""
     (graph,) = Scorer.load(settings, [name]).graphs
     counted = Counted(graph.session)
-    scorer = Scorer([Graph(**{**vars(graph), "session": counted})], settings, runs=1)
+    scorer = Scorer([replace(graph, session=counted)], settings, runs=1)
     paths = [save(tmp_path / f"{index}.png", index) for index in range(files)]
     assert [len(batch.files) for batch in scorer.score(paths)] == batches
     assert sorted(counted.sizes, reverse=True) == of_a_run  # batches are run side by side
@@ -223,7 +224,7 @@ def test_runs_are_as_large_as_is_fastest_and_not_as_a_server_cuts_them(
 def test_runs_go_side_by_side(tmp_path: Path, settings: Settings) -> None:
     """Each run waits for the other: with one at a time neither would ever end."""
     (graph,) = Scorer.load(settings, ["colours"]).graphs
-    waiting = Graph(**{**vars(graph), "session": Turnstile(graph.session, 2)})
+    waiting = replace(graph, session=Turnstile(graph.session, 2))
     files = [save(tmp_path / f"{index}.png", index) for index in range(4 * FILES_PER_BATCH)]
     batches: list[Batch] = list(Scorer([waiting], settings, runs=2).score(files))
     assert len(batches) == 4
@@ -247,7 +248,7 @@ def test_files_are_decoded_while_the_graph_runs(tmp_path: Path, settings: Settin
             assert decoded.wait(60)
             return graph.session.run(*arguments)
 
-    waiting = Graph(**{**vars(graph), "session": Waiting()})
+    waiting = replace(graph, session=Waiting())
     assert len(list(Watched([waiting], settings, runs=1).score(files))) == 2
 
 
