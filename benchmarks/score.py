@@ -3,10 +3,10 @@
 Raw is `graph.run` on batches decoded beforehand, in its best form on this machine: of several batch sizes, one run at a
 time in all cores' threads, which spin or sleep while they wait, or one single-threaded run a core. Every form is tried
 once and the best of them twice more. Of several models, those that run by default, raw runs one after the other on the
-same images. Scoring finds, reads and decodes the files, runs the graph and writes a CSV file;
-the graph is loaded beforehand. Both take the same images, and take turns at going first; the ratio of each round is
-taken. With small PNG files it should be 0.9 or more. A large image takes longer to decode than a small graph takes to
-run: `possible` is the ratio that the cores would reach if they decoded and ran the graph and lost nothing in between.
+same images. Scoring finds, reads and decodes the files, runs the graph and writes a CSV file; the graph is loaded
+beforehand. Both take the same images, and take turns at going first; the ratio of each round is taken. With small PNG
+files it should be 0.9 or more. A large image takes longer to decode than a small graph takes to run: `possible` is the
+ratio that the cores would reach if they decoded and ran the graph and lost nothing in between.
 `CPU` is the processor time an image costs raw, divided by what it costs to score: of the two ratios the one that holds
 on a busy machine.
 

@@ -35,7 +35,8 @@ class SharedRuns:
     image is work for all the cores, and light runs do not count beside it. ``wait`` is how many seconds a batch that is
     not full waits for more at most, counted from its first image; ``requests`` says how many there are in all, from
     their arrival to their answers: where the queue holds some of each, none waits. ``batch`` is told the size of each
-    run. ``waiting``: images in the queue; ``run_seconds``: how long the last run took.
+    run once the first request of it has its answer. ``waiting``: images in the queue; ``run_seconds``: how long the
+    last run took.
     """
 
     def __init__(

@@ -18,16 +18,13 @@ class JoinedWrites:
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._head: bytes | None = None
+        self._head = b""
         self._is_begun = False
 
     def write(self, data: bytes) -> None:
         """Write a piece of an answer, of which the first is the head."""
-        if self._head is not None:
-            head, self._head = self._head, None
-            self._transport.write(head + data)
-        elif self._is_begun or data.startswith(_INTERIM):
-            self._transport.write(data)
+        if self._is_begun or data.startswith(_INTERIM):
+            self._flush(data)
         else:
             self._is_begun = True
             self._head = data
@@ -46,7 +43,7 @@ class JoinedWrites:
         """Say whether the connection is closed or being closed."""
         return self._transport.is_closing()
 
-    def _flush(self) -> None:
-        if self._head is not None:
-            head, self._head = self._head, None
-            self._transport.write(head)
+    def _flush(self, data: bytes = b"") -> None:
+        head, self._head = self._head, b""
+        if head or data:
+            self._transport.write(head + data)
