@@ -25,6 +25,7 @@ from PIL.TiffImagePlugin import TILELENGTH, TILEWIDTH, TiffImageFile
 from PIL.TiffTags import TAGS_V2_GROUPS
 from PIL.WebPImagePlugin import WebPImageFile
 
+from serving.images.bare_png import BarePng, bare_png
 from serving.images.fitting import Fitting
 from serving.images.parts import MAX_EXIF_BYTES, needed_parts
 from serving.images.picture import Picture, bands
@@ -108,7 +109,7 @@ class OpenedImage:
         self._name, reader = _format_of(data)
         self._max_pixels = max_pixels
         try:
-            image = reader(BytesIO(needed_parts(self._name, data)))
+            image = bare_png(data) or reader(BytesIO(needed_parts(self._name, data)))
             width, height = image.size
             _check_size(width, height, max_pixels)
             pixels = width * height
@@ -121,7 +122,7 @@ class OpenedImage:
         except Exception as error:
             raise self._refusal(error) from error
         self._image = image
-        progressive = self._name == "JPEG" and "progressive" in image.info
+        progressive = isinstance(image, JpegImageFile) and "progressive" in image.info
         self.decoding_bytes = pixels * (_BYTES_A_PROGRESSIVE_PIXEL if progressive else _BYTES_A_PIXEL[self._name])
 
     def whole(self) -> Image.Image:
@@ -144,6 +145,8 @@ class OpenedImage:
         del self._image
 
     def _decoded(self) -> Picture:
+        if isinstance(self._image, BarePng):
+            return Picture(self._image.unpack())
         if isinstance(self._image, TiffImageFile):
             # The directories within the first are of no use, and would be read whole.
             exif = self._image.getexif()

@@ -43,6 +43,7 @@ FILES_PER_BATCH = 4 * IMAGES_OF_A_RUN
 # Of all runs together: on many cores, large images take fewer runs of more threads each.
 VIEW_PIXELS_AT_A_TIME = 4 * 1024 * 1024
 
+_PIECE = 1 << 20
 # Bytes of a file, and the time of its last change in nanoseconds: with another stamp it is another image.
 Stamp = tuple[int, int]
 Outputs = dict[str, NDArray[np.float32]]
@@ -124,8 +125,7 @@ class Scorer:
                 return ReadFile(path, stamp, None, "a folder that cannot be listed" if folder else "no regular file")
             if status.st_size > limit:
                 return ReadFile(path, stamp, None, f"the file has {status.st_size} bytes; an image may have {limit}")
-            with open(path, "rb", buffering=0) as stream:  # half the time of Path.read_bytes
-                data = stream.read()
+            data = _content(path, status.st_size)
         except OSError as error:
             return ReadFile(path, stamp, None, f"cannot be read: {error.strerror or error}")
         fitted = self._fitted(Upload(data, path.name))
@@ -139,6 +139,19 @@ class Scorer:
             return opened
         with self._decoding.room_for(opened.decoding_bytes):
             return fit_opened(opened, upload, 0, [graph.manifest.fitting for graph in self.graphs])
+
+
+def _content(path: Path, size: int) -> bytes:
+    """Read a file of about so many bytes, in a third of the time of ``Path.read_bytes``. Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        pieces = [os.read(descriptor, size + 1)]
+        if len(pieces[0]) != size:  # it has grown or shrunk, or came in part
+            while piece := os.read(descriptor, _PIECE):
+                pieces.append(piece)
+    finally:
+        os.close(descriptor)
+    return b"".join(pieces)
 
 
 def current_stamp(path: Path) -> Stamp | None:

@@ -1,13 +1,14 @@
 """Score table: the whole run of ``quarterturn score``, from paths to a file of rows, there only once it is whole.
 
-Until then ``OUT.part`` beside it holds the finished files (``serving.score.journal``), and an earlier ``OUT`` stays as
-it was.
+Until then ``OUT.part`` beside it holds the finished files (``serving.score.journal``), from which the same run goes on,
+and an earlier ``OUT`` stays as it was. The rows are written while the graphs run, to a hidden file that is renamed.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +39,12 @@ class Summary:
     flagged: int = 0
     kept: int = 0
 
+    def add(self, rows: Sequence[Row]) -> None:
+        """Count one file by its rows."""
+        self.files += 1
+        self.bad += any(row.error is not None for row in rows)
+        self.flagged += any(row.is_anomaly is True for row in rows)
+
 
 def score_table(
     paths: Sequence[Path], out: Path, scorer: Scorer, alpha: float, *, restart: bool = False, progress: Progress
@@ -55,11 +62,16 @@ def score_table(
         if out.is_dir():
             raise IsADirectoryError("is a folder")
         with open_journal(part, _run(files, scorer, alpha), restart=restart) as journal:
-            _score_into(journal, files, scorer, alpha, lambda done: progress(done, count))
-            summary = Summary(kept=journal.kept)
-            write(whole, _counted(journal, summary))
-        with whole.open("rb") as stream:
-            os.fsync(stream.fileno())
+            summary = Summary()
+            rows = _rows(journal, files, scorer, alpha, summary, lambda: progress(summary.files, count))
+            try:
+                with closing(rows):
+                    write(whole, rows)
+                with whole.open("rb") as stream:
+                    os.fsync(stream.fileno())
+            except BaseException:  # an interrupt, too: the journal has the rows
+                whole.unlink(missing_ok=True)
+                raise
         whole.replace(out)
         part.unlink()
     except OSError as error:
@@ -77,23 +89,22 @@ def _run(files: ImageFiles, scorer: Scorer, alpha: float) -> ScoreRun:
     )
 
 
-def _score_into(
-    journal: Journal, files: ImageFiles, scorer: Scorer, alpha: float, progress: Callable[[int], None]
-) -> None:
+def _rows(
+    journal: Journal, files: ImageFiles, scorer: Scorer, alpha: float, summary: Summary, progress: Callable[[], None]
+) -> Generator[Row]:
+    """Yield the rows that an interrupted run left, then those of the other files as they are scored, and count them."""
     remaining = journal.go_on(iter(files), scorer.batch)
-    done = journal.kept
-    progress(done)
+    for rows in journal.rows():
+        summary.add(rows)
+        yield from rows
+    summary.kept = summary.files
+    progress()
     for batch in scorer.score(remaining):
-        for file, rows in batch_rows(batch, scorer.graphs, alpha):
+        finished = list(batch_rows(batch, scorer.graphs, alpha))
+        for file, rows in finished:
             journal.append(file, rows)
         journal.flush()
-        done += len(batch.files)
-        progress(done)
-
-
-def _counted(journal: Journal, summary: Summary) -> Iterator[Row]:
-    for rows in journal.rows():
-        summary.files += 1
-        summary.bad += any(row.error is not None for row in rows)
-        summary.flagged += any(row.is_anomaly is True for row in rows)
-        yield from rows
+        for _, rows in finished:
+            summary.add(rows)
+            yield from rows
+        progress()

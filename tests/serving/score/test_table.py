@@ -106,7 +106,7 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_file(
     table(photos, whole, scorer)
     killed = command(KILLED, 2, photos, out, models)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert names(tmp_path) == sorted([out.name + ".part", whole.name])
+    assert names(tmp_path) == sorted([f".{out.name}.tmp", out.name + ".part", whole.name])
     part = out.with_name(out.name + ".part")
     with part.open("r+b") as stream:  # the last line is cut off in its midst, as a system that dies may leave it
         stream.truncate(part.stat().st_size - 20)
@@ -115,6 +115,16 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_file(
     assert summary.files == FILES + 1
     assert out.read_bytes() == whole.read_bytes()
     assert names(tmp_path) == sorted([out.name, whole.name])
+
+
+def test_a_run_that_is_interrupted_leaves_no_half_written_rows(tmp_path: Path, photos: Path, scorer: Scorer) -> None:
+    def interrupt(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score_table([photos], tmp_path / "scores.csv", scorer, 0.05, progress=interrupt)
+    assert names(tmp_path) == ["scores.csv.part"]
 
 
 def test_the_command_says_what_it_went_on_from(tmp_path: Path, photos: Path, models: Path) -> None:
