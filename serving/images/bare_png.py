@@ -1,7 +1,7 @@
-"""Bare PNG: an RGB picture in the fewest chunks that a PNG can have, as most small ones are; its pixels without a reader.
+"""Bare PNG: an RGB picture in the fewest chunks that a PNG can have, as most small ones are; its pixels alone.
 
 Pillow's reader walks the chunks of a file in Python, and of a picture of 32 x 32 that takes a quarter of decoding. Here
-Pillow only unpacks the pixels. Whatever is not exactly so is left to the reader: it knows more, and says what is broken.
+Pillow only unpacks the pixels. Whatever is not exactly so is left to the reader: it knows more, and says what is amiss.
 """
 
 from __future__ import annotations

@@ -98,7 +98,7 @@ PIXELS, END = WHOLE[33:-12], WHOLE[-12:]
 
 
 def test_the_parts_of_these_tests_make_a_bare_png() -> None:
-    assert WHOLE == WHOLE[:8] + header() + PIXELS + END
+    assert WHOLE[:8] + header() + PIXELS + END == WHOLE
     assert bare_png(WHOLE) is not None
 
 
