@@ -50,7 +50,9 @@ class Endpoints:
         self._settings = settings
         self._models = models
         self._limits = UploadLimits(settings.max_request_bytes, settings.max_image_bytes, settings.max_images)
-        self._decoder = Decoder(DECODERS_A_CORE * available_cores(), settings.max_image_pixels, settings.max_decoding_bytes)
+        self._decoder = Decoder(
+            DECODERS_A_CORE * available_cores(), settings.max_image_pixels, settings.max_decoding_bytes
+        )
         self._patience = Patience(settings.max_request_seconds)
         self._room = room
 
