@@ -38,10 +38,6 @@ logger = logging.getLogger(__name__)
 
 Result = dict[str, Any]
 
-# Threads that decode: while one waits for the interpreter's lock, another has work for the core. Measured with
-# 1-megapixel JPEGs in docs/performance.md.
-DECODERS_A_CORE = 2
-
 
 class Endpoints:
     """Answers requests with the live models, within the limits of the settings."""
@@ -50,9 +46,7 @@ class Endpoints:
         self._settings = settings
         self._models = models
         self._limits = UploadLimits(settings.max_request_bytes, settings.max_image_bytes, settings.max_images)
-        self._decoder = Decoder(
-            DECODERS_A_CORE * available_cores(), settings.max_image_pixels, settings.max_decoding_bytes
-        )
+        self._decoder = Decoder(available_cores(), settings.max_image_pixels, settings.max_decoding_bytes)
         self._patience = Patience(settings.max_request_seconds)
         self._room = room
 
