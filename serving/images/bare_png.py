@@ -12,12 +12,13 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from serving.images.parts import PNG_SIGNATURE
+
 _HEAD = struct.Struct(">8sI4sIIBBBBBII4s")  # up to the body of the second chunk
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _IHDR = slice(12, 29)  # its name and body, of which its checksum is made
 # Eight bits, red green blue, the one compression and filter method there are, not interlaced.
 _PLAIN = (8, 2, 0, 0, 0)
-# Pillow's reader hands on so many bytes at a time; in one piece they come to the same.
+# Pillow's reader gives its decoder so many bytes in one call, as is done here.
 _MAX_COMPRESSED = 65_536
 
 
@@ -38,7 +39,7 @@ def bare_png(data: bytes) -> BarePng | None:
     if len(data) < _HEAD.size:
         return None
     signature, length, name, width, height, *kind, checksum, size, body_name = _HEAD.unpack_from(data)
-    if (signature, length, name, body_name) != (_SIGNATURE, 13, b"IHDR", b"IDAT") or tuple(kind) != _PLAIN:
+    if (signature, length, name, body_name) != (PNG_SIGNATURE, 13, b"IHDR", b"IDAT") or tuple(kind) != _PLAIN:
         return None
     end = _HEAD.size + size
     is_whole = size <= _MAX_COMPRESSED and data[end + 8 : end + 12] == b"IEND"

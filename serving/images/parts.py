@@ -34,6 +34,7 @@ _JPEG_NEEDED = _JPEG_FRAMES | {_JPEG_TABLES, 0xC4, 0xCC, 0xDC, 0xDD, 0xE0, 0xEE}
 _JPEG_COMMENT, _JPEG_APPLICATION = 0xFE, frozenset(range(0xE0, 0xF0))
 _JPEG_ORIENTATIONS = (b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0")
 
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_NAME = re.compile(rb"\w{4}")
 _PNG_CHUNK = struct.Struct(">I4s")  # the length of its body, and its name; the body follows, and a checksum of 4 bytes
 # What most PNGs are of; one of more chunks is looked at more closely.
@@ -73,7 +74,7 @@ def needed_parts(kind: str, data: bytes) -> bytes:
 
 def is_png_of(names: Set[bytes], data: bytes, *, most: int) -> bool:
     """Say whether a PNG has chunks of these names alone up to its end, and no more than so many."""
-    position, last = 8, len(data) - _PNG_CHUNK.size
+    position, last = len(PNG_SIGNATURE), len(data) - _PNG_CHUNK.size
     for _ in range(most):
         if position > last:
             return False

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import re
 
-from serving.images.parts import is_png_of
+from serving.images.parts import PNG_SIGNATURE, is_png_of
 
 # Of a PNG or a JPEG: encoders write about ten.
 MAX_PARTS = 40
 MAX_SCANS = 16
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNKS = frozenset(
     (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"gAMA", b"cHRM", b"sRGB", b"sBIT", b"bKGD", b"pHYs", b"tIME", b"tEXt")
 )
@@ -27,7 +26,7 @@ _JPEG_AFTER_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
 def is_quick(data: bytes) -> bool:
     """Say whether a file is of parts that are quick to read; how many bytes and pixels it has is not judged here."""
-    if data.startswith(_PNG_SIGNATURE):
+    if data.startswith(PNG_SIGNATURE):
         return is_png_of(_PNG_CHUNKS, data, most=MAX_PARTS)
     return data.startswith(_JPEG_SIGNATURE) and _is_quick_jpeg(data)
 

@@ -99,6 +99,19 @@ def test_stamps_are_those_of_the_files(tmp_path: Path, scorer: Scorer) -> None:
     assert [current_stamp(file.path) for file in batch.files] == [file.stamp for file in batch.files]
 
 
+def test_a_file_that_comes_in_parts_is_read_to_its_end(
+    tmp_path: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = save(tmp_path / "a.png", 10)
+    (whole,) = scorer.score([file])
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda descriptor, size: read(descriptor, min(size, 7)))
+    (in_parts,) = scorer.score([file])
+    assert in_parts.files[0].error is None
+    for one, other in zip(in_parts.outputs, whole.outputs, strict=True):
+        assert all(np.array_equal(one[name], other[name]) for name in other)
+
+
 def test_large_images_are_decoded_so_many_at_a_time_that_memory_holds_them(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
