@@ -31,6 +31,7 @@ from serving.logs import set_up_logs
 from serving.metrics import metrics_page
 from serving.openapi.forms_and_answers import AnomalyAnswer, AnomalyForm, ClassifyAnswer, ClassifyForm
 from serving.processes.hangups import POSSIBLE, hold_hangups, release_hangups
+from serving.processes.manager_sockets import keep_manager_private
 from serving.processes.model_check import ModelCheckError, check_at_start
 from serving.processes.server_folder import server_folder
 from serving.processes.supervisor import supervise
@@ -104,6 +105,7 @@ class Quarterturn:
             check = check_at_start()
             check_at_start.cache_clear()
             check.finish()
+            keep_manager_private(check.server)
         except (ModelCheckError, SettingsError, OSError) as error:
             raise bentoml.exceptions.BentoMLException(str(error)) from error
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(check.server.metrics)

@@ -34,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "BENTOML_HOME": os.path.join(home, "bentoml"),
         "BENTOML_DO_NOT_TRACK": "True",
         "OTEL_SDK_DISABLED": "true",
+        "ORT_DISABLE_TELEMETRY": "1",  # for tests that import ONNX Runtime before any of ours
         "PROMETHEUS_MULTIPROC_DIR": metrics,
         # Two test processes on two cores: threads of one would spin in wait for a core that the other has.
         "OMP_NUM_THREADS": "1",

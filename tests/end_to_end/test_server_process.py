@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -17,7 +18,9 @@ from typing import Any
 
 import httpx
 import onnx
+import psutil
 import pytest
+from circus.client import CircusClient
 
 from serving.graphs.manifest import METADATA_KEY
 from tests.end_to_end.ports import free_port
@@ -100,6 +103,34 @@ def test_a_gpu_that_must_be_there_and_is_not_stops_the_start(tmp_path: Path) -> 
     write_graph(tmp_path)
     message = refusal(tmp_path, free_port(), QUARTERTURN_DEVICE="cuda", CUDA_VISIBLE_DEVICES="")
     assert message.startswith("the device setting is cuda, but ")
+
+
+def test_nothing_listens_but_the_port_and_files_of_the_servers_user(tmp_path: Path) -> None:
+    write_graph(tmp_path / "models")
+    port = free_port()
+    options: dict[str, Any] = {"env": {**os.environ, "TMPDIR": str(tmp_path)}}
+    with running(serve(tmp_path / "models", port), port, **options) as process:
+        main = psutil.Process(process.pid)
+        found = [each for one in (main, *main.children(recursive=True)) for each in one.net_connections("all")]
+        assert {each.laddr.port for each in found if each.status == psutil.CONN_LISTEN} == {port}
+        assert not [each for each in found if each.type == socket.SOCK_DGRAM]
+        paths = {Path(str(each.laddr)) for each in found if each.family == socket.AF_UNIX and each.laddr}
+        assert {path.name for path in paths} == {"orders", "events"}
+        [folder] = {path.parent for path in paths}
+        assert (folder.stat().st_uid, stat.S_IMODE(folder.stat().st_mode)) == (os.getuid(), 0o700)
+        client = CircusClient(endpoint=f"ipc://{folder / 'orders'}", timeout=10)
+        assert client.call({"command": "numprocesses", "properties": {}})["numprocesses"] == 1
+        client.stop()
+    assert not folder.exists()
+
+
+def test_a_folder_for_temporary_files_with_too_long_a_path_stops_the_start(tmp_path: Path) -> None:
+    write_graph(tmp_path / "models")
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    message = refusal(tmp_path / "models", free_port(), TMPDIR=str(long))
+    assert "set TMPDIR to a folder for temporary files with a shorter path" in message
+    assert not list(long.iterdir())
 
 
 def _worker_ids(log: Path) -> set[int]:
