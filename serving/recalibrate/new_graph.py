@@ -139,7 +139,7 @@ def _score(files: ImageFiles, scorer: Scorer, progress: Callable[[int], None]) -
             else:
                 found.bad += 1
                 if found.bad <= BAD_FILES_KEPT:
-                    found.reasons.append((file.path, file.error or "no image"))
+                    found.reasons.append((Path(file.path), file.error or "no image"))
         done += len(batch.files)
         progress(done)
     return found

@@ -6,11 +6,12 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 # What takes no more, a megapixel or so, is not counted and never waits: there are no more of them than threads.
 UNCOUNTED_BYTES = 4 * 1024 * 1024
+_UNCOUNTED = nullcontext()
 
 
 class DecodingRoom:
@@ -52,9 +53,12 @@ class DecodingRoom:
                 self._let_in()
             raise
 
-    @contextmanager
-    def room_for(self, size: int) -> Iterator[None]:
+    def room_for(self, size: int) -> AbstractContextManager[None]:
         """Take room, when it is there, and give it back at the end. Blocking: for threads that decode."""
+        return _UNCOUNTED if size <= UNCOUNTED_BYTES else self._counted_room(size)
+
+    @contextmanager
+    def _counted_room(self, size: int) -> Iterator[None]:
         if not self.try_take(size):
             turn = threading.Event()
             self._wait(size, turn.set)

@@ -46,7 +46,7 @@ def write_csv(path: Path, rows: Iterable[Row]) -> None:
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(COLUMNS)
-        writer.writerows([_cell(value) for value in _values(row, formulas=False)] for row in rows)
+        writer.writerows(map(_cells, rows))
 
 
 def write_json_lines(path: Path, rows: Iterable[Row]) -> None:
@@ -83,15 +83,28 @@ _WRITERS: dict[str, Callable[[Path, Iterable[Row]], None]] = {
 }
 
 
-def _values(row: Row, *, formulas: bool = True) -> tuple[Any, ...]:
+def _values(row: Row) -> tuple[Any, ...]:
     path, *others = row
-    path = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return (f"./{path}" if path.startswith(_FORMULA) and not formulas else path, *others)
+    return (_valid(path), *others)
 
 
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return f"{value:.9g}" if isinstance(value, float) else str(value)
+def _cells(row: Row) -> tuple[str | None, ...]:
+    """Return a row as texts; None, which the writer takes for an empty one, where it has no value."""
+    path, model, label, probability, score, p_value, is_anomaly, error = row
+    path = _valid(path)
+    if path.startswith(_FORMULA):
+        path = f"./{path}"
+    return path, model, label, _digits(probability), _digits(score), _digits(p_value), _VERDICTS[is_anomaly], error
+
+
+_VERDICTS = {True: "true", False: "false", None: None}
+
+
+def _digits(value: float | None) -> str | None:
+    return None if value is None else f"{value:.9g}"
+
+
+def _valid(path: str) -> str:
+    if path.isascii():
+        return path
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

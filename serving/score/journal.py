@@ -49,7 +49,7 @@ class Journal:
         self._start = start  # where the first finished file's line begins
         self.kept = 0
 
-    def go_on(self, files: Iterator[Path], batch: int = 1) -> Iterator[Path]:
+    def go_on(self, files: Iterator[str], batch: int = 1) -> Iterator[str]:
         """Take from ``files`` those finished already, in whole batches of so many, and return the others.
 
         The rows are kept up to the first file that is not where it was in the interrupted run, or has changed since;
@@ -58,12 +58,12 @@ class Journal:
         """
         self._stream.seek(self._start)
         end = position = self._start
-        taken: list[Path] = []  # since the last whole batch
+        taken: list[str] = []  # since the last whole batch
         for line in self._stream:
             finished, file = self._finished(line), next(files, None)
             if file is not None:
                 taken.append(file)
-            if file is None or finished is None or finished[:2] != (str(file), current_stamp(file)):
+            if file is None or finished is None or finished[:2] != (file, current_stamp(file)):
                 break
             position += len(line)
             if len(taken) == batch:
@@ -82,7 +82,7 @@ class Journal:
     def append(self, file: ReadFile, rows: Sequence[Row]) -> None:
         """Add a finished file with its rows, one a model. Raises OSError."""
         cells = [row[_OF_FILE:] for row in rows]
-        self._stream.write(_line({"path": str(file.path), "stamp": file.stamp, "rows": cells}))
+        self._stream.write(_line({"path": file.path, "stamp": file.stamp, "rows": cells}))
 
     def flush(self) -> None:
         """Hand what was added to the system, so that it outlives this process. Raises OSError."""

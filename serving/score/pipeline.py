@@ -10,12 +10,11 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from threading import Semaphore
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,7 @@ from serving.images.fitting import Fitted
 from serving.requests.decoding_room import DecodingRoom
 from serving.requests.image_of_upload import fit_opened, open_upload
 from serving.requests.uploads import Upload
+from serving.score.turns import Turns
 from serving.settings import Settings
 
 RUNS_ON_A_GPU = 2  # one computes while the images of the other are on their way
@@ -48,11 +48,10 @@ Stamp = tuple[int, int]
 Outputs = dict[str, NDArray[np.float32]]
 
 
-@dataclass(frozen=True)
-class ReadFile:
+class ReadFile(NamedTuple):
     """One file: the image in it at the size of each graph, or else the ``error`` that says why there is none."""
 
-    path: Path
+    path: str
     stamp: Stamp | None
     image: Fitted | None
     error: str | None
@@ -77,6 +76,7 @@ class Scorer:
         self.settings = settings
         self.runs = runs
         self.batch = max(_files_of_a_batch(graph) for graph in graphs)
+        self._fittings = frozenset(graph.manifest.fitting for graph in graphs)
         # For each core what a server's worker may take, so that on many cores many large images are decoded at a time.
         self._decoding = DecodingRoom(settings.max_decoding_bytes * available_cores())
 
@@ -97,24 +97,37 @@ class Scorer:
             graph.warm()
         return cls(graphs, settings, runs)
 
-    def score(self, files: Iterable[Path]) -> Iterator[Batch]:
+    def score(self, files: Iterable[str]) -> Iterator[Batch]:
         """Yield the files in their order, with the outputs of each graph. Raises GraphError where a run fails."""
-        slots = Semaphore(self.runs)
-        workers = available_cores() + self.runs
+        turns = Turns(self.runs)
+        readers = ThreadPoolExecutor(available_cores(), thread_name_prefix="read")
+        runners = ThreadPoolExecutor(self.runs, thread_name_prefix="run")
 
-        def score_batch(paths: Sequence[Path]) -> Batch:
-            read = [self._read(path) for path in paths]
-            images = [file.image for file in read if file.image is not None]
-            with slots:
-                return Batch(read, [_run(graph, images) for graph in self.graphs] if images else [])
+        def read(paths: Sequence[str]) -> Future[Batch]:
+            with turns.turn():
+                found = [self._read(path) for path in paths]
+            return runners.submit(run, found)
 
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="score")
+        def run(found: list[ReadFile]) -> Batch:
+            images = [file.image for file in found if file.image is not None]
+            try:
+                return Batch(found, [_run(graph, images) for graph in self.graphs] if images else [])
+            finally:
+                turns.has_run()
+
+        pending: deque[Future[Future[Batch]]] = deque()
         try:
-            yield from _in_order(pool, score_batch, _batches(files, self.batch), ahead=2 * workers)
+            for paths in _batches(files, self.batch):
+                pending.append(readers.submit(read, paths))
+                if len(pending) == available_cores() + self.runs:
+                    yield pending.popleft().result().result()
+            while pending:
+                yield pending.popleft().result().result()
         finally:
-            pool.shutdown(cancel_futures=True)
+            readers.shutdown(cancel_futures=True)
+            runners.shutdown(cancel_futures=True)
 
-    def _read(self, path: Path) -> ReadFile:
+    def _read(self, path: str) -> ReadFile:
         limit, stamp = self.settings.max_image_bytes, None
         try:
             status = os.stat(path)
@@ -127,7 +140,7 @@ class Scorer:
             data = _content(path, status.st_size)
         except OSError as error:
             return ReadFile(path, stamp, None, f"cannot be read: {error.strerror or error}")
-        fitted = self._fitted(Upload(data, path.name))
+        fitted = self._fitted(Upload(data, path))
         if isinstance(fitted, ApiError):
             return ReadFile(path, stamp, None, fitted.message)
         return ReadFile(path, stamp, fitted, None)
@@ -137,10 +150,10 @@ class Scorer:
         if isinstance(opened, ApiError):
             return opened
         with self._decoding.room_for(opened.decoding_bytes):
-            return fit_opened(opened, upload, 0, [graph.manifest.fitting for graph in self.graphs])
+            return fit_opened(opened, upload, 0, self._fittings)
 
 
-def _content(path: Path, size: int) -> bytes:
+def _content(path: str, size: int) -> bytes:
     """Read a file of about so many bytes, in half the time of ``Path.read_bytes``. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
@@ -153,10 +166,10 @@ def _content(path: Path, size: int) -> bytes:
     return b"".join(pieces)
 
 
-def current_stamp(path: Path) -> Stamp | None:
+def current_stamp(path: str) -> Stamp | None:
     """Return the stamp of a file as it is now, None where it cannot be looked at."""
     try:
-        return _stamp(path.stat())
+        return _stamp(os.stat(path))
     except OSError:
         return None
 
@@ -198,20 +211,7 @@ def _runs_at_a_time(graph: Graph, most: int) -> int:
     return max(1, min(most, VIEW_PIXELS_AT_A_TIME // (images_of_a_run(graph) * work(graph))))
 
 
-def _batches(files: Iterable[Path], size: int) -> Iterator[list[Path]]:
+def _batches(files: Iterable[str], size: int) -> Iterator[list[str]]:
     remaining = iter(files)
     while batch := list(islice(remaining, size)):
         yield batch
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[[list[Path]], Batch], items: Iterable[list[Path]], ahead: int
-) -> Iterator[Batch]:
-    """Yield ``work`` of each item in turn, while the pool is at most ``ahead`` items further."""
-    pending: deque[Future[Batch]] = deque()
-    for item in items:
-        pending.append(pool.submit(work, item))
-        if len(pending) == ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from serving.graphs.calibration import p_values
 from serving.graphs.graph import Graph
-from serving.requests.answers import classify_results, score_parts
+from serving.requests.answers import number
 from serving.score.pipeline import Batch, Outputs, ReadFile
 
 
@@ -35,17 +39,23 @@ def batch_rows(batch: Batch, graphs: Sequence[Graph], alpha: float) -> Iterator[
     of_graphs = [_verdicts(graph, outputs, alpha) for graph, outputs in zip(graphs, batch.outputs, strict=False)]
     of_images = iter(zip(*of_graphs, strict=True))
     for file in batch.files:
-        path = str(file.path)
+        path = file.path
         if file.error is not None:
             yield file, [Row(path, graph.name, error=file.error) for graph in graphs]
         else:
-            yield file, [Row(path, graph.name, **cells) for graph, cells in zip(graphs, next(of_images), strict=True)]
+            yield file, [Row(path, graph.name, *cells) for graph, cells in zip(graphs, next(of_images), strict=True)]
 
 
-def _verdicts(graph: Graph, outputs: Outputs, alpha: float) -> list[dict[str, Any]]:
-    parts = score_parts(graph, outputs, alpha)
-    verdicts = [{name: part[name] for name in ("score", "p_value", "is_anomaly")} for part in parts]
+def _verdicts(graph: Graph, outputs: Outputs, alpha: float) -> Iterator[tuple[Any, ...]]:
+    """Yield label, probability, score, p-value and verdict of each image: a server's answers, all images at a time."""
+    scores = outputs["anomaly_score"]
+    marks = p_values(scores, graph.calibration_scores).tolist()
+    labels: Iterable[str | None] = repeat(None)
+    probabilities: Iterable[float | None] = repeat(None)
     if graph.manifest.kind == "classifier":
-        for verdict, best in zip(verdicts, classify_results(graph, outputs, top_k=1), strict=True):
-            verdict |= {"label": best["label"], "probability": best["probability"]}
-    return verdicts
+        values = outputs["probabilities"]
+        best = np.where(np.isfinite(values), values, -1).argmax(axis=1)
+        labels = [graph.manifest.classes[index] for index in best.tolist()]
+        probabilities = map(number, values[np.arange(len(best)), best].tolist())
+    for label, probability, score, p in zip(labels, probabilities, scores.tolist(), marks, strict=False):
+        yield label, probability, number(score), p, p <= alpha

@@ -42,8 +42,11 @@ class Summary:
     def add(self, rows: Sequence[Row]) -> None:
         """Count one file by its rows."""
         self.files += 1
-        self.bad += any(row.error is not None for row in rows)
-        self.flagged += any(row.is_anomaly is True for row in rows)
+        for row in rows:
+            if row.error is not None or row.is_anomaly:
+                self.bad += row.error is not None
+                self.flagged += row.error is None
+                return
 
 
 def score_table(

@@ -22,8 +22,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def names(files: ImageFiles, folder: Path) -> list[str]:
-    found = [str(path.relative_to(folder)) for path in files]
-    assert found == [str(path.relative_to(folder)) for path in files], "another iteration finds other files"
+    found = [str(Path(path).relative_to(folder)) for path in files]
+    assert found == [str(Path(path).relative_to(folder)) for path in files], "another iteration finds other files"
     assert files.count() == len(found)
     return found
 
@@ -48,6 +48,17 @@ def test_the_excluded_are_left_out_however_they_are_written(folder: Path) -> Non
     assert "c/1.png" in names(ImageFiles([folder], exclude=[excluded]), folder)
 
 
+@pytest.mark.parametrize("named", [".", "./b/..", "b", "./b//", "../{}/b", "{}", "{}/"])
+def test_paths_are_those_that_path_objects_write(folder: Path, monkeypatch: pytest.MonkeyPatch, named: str) -> None:
+    monkeypatch.chdir(folder)
+    start = Path(named.format(folder.name if named.startswith("..") else folder))
+    found = list(ImageFiles([start]))
+    assert found == [str(Path(path)) for path in found]
+    assert set(found) >= {str(start / name) for name in ("1.png", "2.png") if (start / name).exists()}
+    assert list(ImageFiles([Path(path) for path in found])) == found
+    assert (found[0] == "a.png") is (named == ".")
+
+
 def test_links_to_folders_are_not_followed_and_links_to_files_are_files(folder: Path) -> None:
     (folder / "c/loop").symlink_to(folder)
     (folder / "c/link.png").symlink_to(folder / "a.png")
@@ -65,7 +76,7 @@ def test_a_folder_that_cannot_be_listed_comes_itself(tmp_path: Path) -> None:
         deep, handle = deep / ("d" * 250), inner
     os.close(handle)
     touch(tmp_path / "good.png")
-    assert list(ImageFiles([tmp_path])) == [tmp_path / "good.png", deep]
+    assert list(ImageFiles([tmp_path])) == [str(tmp_path / "good.png"), str(deep)]
 
 
 def test_a_path_that_is_not_there_and_an_empty_folder_are_refused(tmp_path: Path) -> None:

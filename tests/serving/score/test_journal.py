@@ -18,11 +18,11 @@ RUN = ScoreRun(["photos"], [["colours", "sha256:01"], ["views", "sha256:02"]], 0
 
 
 @pytest.fixture
-def files(tmp_path: Path) -> list[Path]:
+def files(tmp_path: Path) -> list[str]:
     names = ["a.png", "b \n c.png", os.fsdecode(b"c\xff.png"), "d.png"]
     for name in names:
         (tmp_path / name).write_text(name, errors="surrogateescape")
-    return [tmp_path / name for name in names]
+    return [str(tmp_path / name) for name in names]
 
 
 @pytest.fixture
@@ -30,11 +30,11 @@ def part(tmp_path: Path) -> Path:
     return tmp_path / "scores.csv.part"
 
 
-def rows_of(path: Path) -> list[Row]:
-    return [Row(str(path), "colours", "cat", 0.5, -0.1, 1 / 3, False), Row(str(path), "views", error="no \n image")]
+def rows_of(path: str) -> list[Row]:
+    return [Row(path, "colours", "cat", 0.5, -0.1, 1 / 3, False), Row(path, "views", error="no \n image")]
 
 
-def finish(part: Path, files: list[Path], run: ScoreRun = RUN) -> tuple[int, list[Path]]:
+def finish(part: Path, files: list[str], run: ScoreRun = RUN) -> tuple[int, list[str]]:
     """Finish the files that are left; return how many were kept and which were left."""
     with open_journal(part, run) as journal:
         left = list(journal.go_on(iter(files)))
@@ -43,25 +43,25 @@ def finish(part: Path, files: list[Path], run: ScoreRun = RUN) -> tuple[int, lis
         return journal.kept, left
 
 
-def written(part: Path, files: list[Path]) -> Iterator[list[Row]]:
+def written(part: Path, files: list[str]) -> Iterator[list[Row]]:
     with open_journal(part, RUN) as journal:
         list(journal.go_on(iter(files)))
         yield from journal.rows()
 
 
-def test_rows_come_back_in_order_as_they_were(part: Path, files: list[Path]) -> None:
+def test_rows_come_back_in_order_as_they_were(part: Path, files: list[str]) -> None:
     assert finish(part, files) == (0, files)
     assert list(written(part, files)) == [rows_of(path) for path in files]
 
 
-def test_a_run_goes_on_after_the_last_finished_file(part: Path, files: list[Path]) -> None:
+def test_a_run_goes_on_after_the_last_finished_file(part: Path, files: list[str]) -> None:
     finish(part, files[:2])
     assert finish(part, files) == (2, files[2:])
     assert finish(part, files) == (4, [])
     assert list(written(part, files)) == [rows_of(path) for path in files]
 
 
-def test_every_place_to_be_cut_off_at_loses_the_last_file_alone(part: Path, files: list[Path]) -> None:
+def test_every_place_to_be_cut_off_at_loses_the_last_file_alone(part: Path, files: list[str]) -> None:
     finish(part, files[:1])
     before = len(part.read_bytes())
     finish(part, files[:2])
@@ -72,7 +72,7 @@ def test_every_place_to_be_cut_off_at_loses_the_last_file_alone(part: Path, file
         assert part.read_bytes() == whole
 
 
-def test_a_header_that_is_cut_off_holds_nothing_to_lose(part: Path, files: list[Path]) -> None:
+def test_a_header_that_is_cut_off_holds_nothing_to_lose(part: Path, files: list[str]) -> None:
     finish(part, [])
     header = part.read_bytes()
     for length in (0, 1, 5, 20, len(header) - 1):
@@ -85,7 +85,7 @@ def test_a_header_that_is_cut_off_holds_nothing_to_lose(part: Path, files: list[
     part.write_bytes(header)
 
 
-def test_a_damaged_line_ends_what_is_kept(part: Path, files: list[Path]) -> None:
+def test_a_damaged_line_ends_what_is_kept(part: Path, files: list[str]) -> None:
     finish(part, files)
     lines = part.read_bytes().splitlines(keepends=True)
     one_row = json.loads(lines[2])
@@ -97,20 +97,20 @@ def test_a_damaged_line_ends_what_is_kept(part: Path, files: list[Path]) -> None
         assert part.read_bytes() == b"".join(lines)
 
 
-def test_files_that_have_changed_or_come_or_gone_are_scored_from_there(part: Path, files: list[Path]) -> None:
+def test_files_that_have_changed_or_come_or_gone_are_scored_from_there(part: Path, files: list[str]) -> None:
     finish(part, files)
-    files[2].write_text("another content")
+    Path(files[2]).write_text("another content")
     assert finish(part, files) == (2, files[2:])
-    new = files[0].with_name("aa.png")
-    new.touch()
+    new = str(Path(files[0]).with_name("aa.png"))
+    Path(new).touch()
     assert finish(part, [files[0], new, *files[1:]]) == (1, [new, *files[1:]])
     assert finish(part, [files[0], *files[1:]]) == (1, files[1:])
-    files[3].unlink()
+    Path(files[3]).unlink()
     assert finish(part, files[:3]) == (3, [])
     assert list(written(part, files[:3])) == [rows_of(path) for path in files[:3]]
 
 
-def test_whole_batches_are_kept_and_the_last_one_where_it_is_finished(part: Path, files: list[Path]) -> None:
+def test_whole_batches_are_kept_and_the_last_one_where_it_is_finished(part: Path, files: list[str]) -> None:
     finish(part, files[:3])
     with open_journal(part, RUN) as journal:
         assert list(journal.go_on(iter(files[:3]), batch=2)) == []
@@ -135,7 +135,7 @@ def test_whole_batches_are_kept_and_the_last_one_where_it_is_finished(part: Path
     ],
 )
 def test_another_run_is_refused_until_it_is_told_to_restart(
-    part: Path, files: list[Path], change: dict[str, object], said: str
+    part: Path, files: list[str], change: dict[str, object], said: str
 ) -> None:
     finish(part, files)
     left = part.read_bytes()
@@ -149,7 +149,7 @@ def test_another_run_is_refused_until_it_is_told_to_restart(
     finish(part, files[:1], other)
 
 
-def test_restart_drops_the_rows_of_the_same_run_as_well(part: Path, files: list[Path]) -> None:
+def test_restart_drops_the_rows_of_the_same_run_as_well(part: Path, files: list[str]) -> None:
     finish(part, files)
     with open_journal(part, RUN, restart=True) as journal:
         assert list(journal.go_on(iter(files))) == files

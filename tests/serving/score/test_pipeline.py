@@ -47,7 +47,8 @@ def scorer(settings: Settings) -> Scorer:
 
 
 def test_every_graph_gives_every_file_what_it_gives_it_alone(tmp_path: Path, settings: Settings) -> None:
-    files = [save(tmp_path / f"{index:03}.png", 2 * index, 32 + index % 3) for index in range(3 * FILES_PER_BATCH + 5)]
+    count = 3 * FILES_PER_BATCH + 5
+    files = [str(save(tmp_path / f"{index:03}.png", 2 * index, 32 + index % 3)) for index in range(count)]
     scorer = Scorer.load(settings, ["colours", "large"])
     batches = list(scorer.score(files))
     assert [file.path for batch in batches for file in batch.files] == files
@@ -82,19 +83,19 @@ def test_a_bad_file_has_a_reason_and_the_others_their_outputs(tmp_path: Path, sc
         pipe: "no regular file",
         tmp_path: "a folder that cannot be listed",
     }
-    files = [file for batch in scorer.score([good, *bad, good]) for file in batch.files]
-    assert [file.path for file in files] == [good, *bad, good]
+    files = [file for batch in scorer.score(map(str, [good, *bad, good])) for file in batch.files]
+    assert [file.path for file in files] == [str(path) for path in (good, *bad, good)]
     assert (files[0].error, files[-1].error) == (None, None)
     for file, reason in zip(files[1:-1], bad.values(), strict=True):
         assert file.image is None
         assert reason in (file.error or "")
-    (batch,) = scorer.score([*bad])
+    (batch,) = scorer.score(map(str, bad))
     assert batch.outputs == []
 
 
 def test_stamps_are_those_of_the_files(tmp_path: Path, scorer: Scorer) -> None:
     path = save(tmp_path / "a.png", 0)
-    (batch,) = scorer.score([path, tmp_path / "nowhere"])
+    (batch,) = scorer.score([str(path), str(tmp_path / "nowhere")])
     assert [file.stamp for file in batch.files] == [(path.stat().st_size, path.stat().st_mtime_ns), None]
     assert [current_stamp(file.path) for file in batch.files] == [file.stamp for file in batch.files]
 
@@ -102,7 +103,7 @@ def test_stamps_are_those_of_the_files(tmp_path: Path, scorer: Scorer) -> None:
 def test_a_file_that_comes_in_parts_is_read_to_its_end(
     tmp_path: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = save(tmp_path / "a.png", 10)
+    file = str(save(tmp_path / "a.png", 10))
     (whole,) = scorer.score([file])
     read = os.read
     monkeypatch.setattr(os, "read", lambda descriptor, size: read(descriptor, min(size, 7)))
@@ -133,7 +134,7 @@ def test_large_images_are_decoded_so_many_at_a_time_that_memory_holds_them(
         scorer = Scorer.load(
             settings.model_copy(update={"max_decoding_bytes": room, "max_image_pixels": 2_000_000}), ["views"]
         )
-        large = save(tmp_path / "large.png", 9, size=1100)  # takes more than DecodingRoom leaves uncounted
+        large = str(save(tmp_path / "large.png", 9, size=1100))  # takes more than DecodingRoom leaves uncounted
         files = [file for batch in scorer.score([large] * 3 * scorer.batch) for file in batch.files]
         assert [file.error for file in files] == [None] * 3 * scorer.batch
         side_by_side[room] = max(together)
@@ -165,17 +166,17 @@ def test_the_pixels_of_a_large_image_are_gone_before_its_room_is_given_to_anothe
     limits = {"max_image_pixels": 10_000_000, "max_image_bytes": 1_000_000}
     scorer = Scorer.load(settings.model_copy(update=limits), ["views"])
     files = [save(tmp_path / "small.png", 9, size=1100), save(tmp_path / "large.png", 9, size=3000)]
-    [batch] = scorer.score(files)
+    [batch] = scorer.score(map(str, files))
     assert [file.error for file in batch.files] == [None, None]
     assert gone == [True, True]
     assert trimmed == [1]  # after the large one, and before its room is given back
 
 
 def test_only_so_many_files_are_taken_ahead_of_those_that_are_done(tmp_path: Path, scorer: Scorer) -> None:
-    path = save(tmp_path / "a.png", 0)
+    path = str(save(tmp_path / "a.png", 0))
     taken = 0
 
-    def files() -> Iterator[Path]:
+    def files() -> Iterator[str]:
         nonlocal taken
         for _ in range(100_000):
             taken += 1
@@ -229,7 +230,7 @@ def test_runs_are_as_large_as_is_fastest_and_not_as_a_server_cuts_them(
     (graph,) = Scorer.load(settings, [name]).graphs
     counted = Counted(graph.session)
     scorer = Scorer([replace(graph, session=counted)], settings, runs=1)
-    paths = [save(tmp_path / f"{index}.png", index) for index in range(files)]
+    paths = [str(save(tmp_path / f"{index}.png", index)) for index in range(files)]
     assert [len(batch.files) for batch in scorer.score(paths)] == batches
     assert sorted(counted.sizes, reverse=True) == of_a_run  # batches are run side by side
 
@@ -238,7 +239,7 @@ def test_runs_go_side_by_side(tmp_path: Path, settings: Settings) -> None:
     """Each run waits for the other: with one at a time neither would ever end."""
     (graph,) = Scorer.load(settings, ["colours"]).graphs
     waiting = replace(graph, session=Turnstile(graph.session, 2))
-    files = [save(tmp_path / f"{index}.png", index) for index in range(4 * FILES_PER_BATCH)]
+    files = [str(save(tmp_path / f"{index}.png", index)) for index in range(4 * FILES_PER_BATCH)]
     batches: list[Batch] = list(Scorer([waiting], settings, runs=2).score(files))
     assert len(batches) == 4
 
@@ -246,11 +247,11 @@ def test_runs_go_side_by_side(tmp_path: Path, settings: Settings) -> None:
 def test_files_are_decoded_while_the_graph_runs(tmp_path: Path, settings: Settings) -> None:
     """The first run ends only after the last file of the next batch is decoded."""
     (graph,) = Scorer.load(settings, ["colours"]).graphs
-    files = [save(tmp_path / f"{index}.png", index) for index in range(2 * FILES_PER_BATCH)]
+    files = [str(save(tmp_path / f"{index}.png", index)) for index in range(2 * FILES_PER_BATCH)]
     decoded = threading.Event()
 
     class Watched(Scorer):
-        def _read(self, path: Path) -> ReadFile:
+        def _read(self, path: str) -> ReadFile:
             file = super()._read(path)
             if path == files[-1]:
                 decoded.set()
@@ -271,7 +272,7 @@ def test_a_run_that_fails_ends_the_scoring(tmp_path: Path) -> None:
     path.write_bytes(without_free_batch(build_graph("views", formula="transformation")).SerializeToString())
     scorer = Scorer([load_graph(path)], Settings(models=tmp_path, device="cpu"), runs=1)
     with pytest.raises(GraphError, match="a run failed"):
-        list(scorer.score([save(tmp_path / "a.png", 0)]))
+        list(scorer.score([str(save(tmp_path / "a.png", 0))]))
 
 
 def test_a_graph_that_loads_but_does_not_run_is_refused_before_any_file_is_read(tmp_path: Path) -> None:

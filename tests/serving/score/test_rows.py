@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from serving.score.pipeline import Scorer
+from serving.requests.answers import classify_results, score_parts
+from serving.score.pipeline import Batch, ReadFile, Scorer
 from serving.score.rows import COLUMNS, Row, batch_rows
 from serving.settings import Settings
 from tests.graphs import solid, write_graph
@@ -20,8 +24,8 @@ def scorer(tmp_path_factory: pytest.TempPathFactory) -> Scorer:
     return Scorer.load(Settings(models=folder, device="cpu"))
 
 
-def rows_of(files: list[Path], scorer: Scorer, alpha: float = 0.05) -> list[list[Row]]:
-    return [rows for batch in scorer.score(files) for _, rows in batch_rows(batch, scorer.graphs, alpha)]
+def rows_of(files: Sequence[Path], scorer: Scorer, alpha: float = 0.05) -> list[list[Row]]:
+    return [rows for batch in scorer.score(map(str, files)) for _, rows in batch_rows(batch, scorer.graphs, alpha)]
 
 
 def test_a_row_for_each_file_and_model(tmp_path: Path, scorer: Scorer) -> None:
@@ -58,6 +62,31 @@ def test_alpha_decides_what_is_an_anomaly(tmp_path: Path, scorer: Scorer) -> Non
     assert p_value
     assert rows_of(files, scorer, alpha=p_value)[0][0].is_anomaly is True
     assert rows_of(files, scorer, alpha=p_value - 1e-6)[0][0].is_anomaly is False
+
+
+FLOATS = st.floats(width=32)
+
+
+@given(
+    classifier=st.booleans(),
+    scores=st.lists(FLOATS | st.sampled_from([0.5, 1.0]), min_size=1, max_size=5),
+    values=st.lists(FLOATS | st.just(0.25), min_size=15, max_size=15),
+)
+def test_rows_say_what_a_server_answers(
+    scorer: Scorer, classifier: bool, scores: list[float], values: list[float]
+) -> None:
+    graph = next(graph for graph in scorer.graphs if (graph.manifest.kind == "classifier") is classifier)
+    outputs = {"anomaly_score": np.array(scores, np.float32)}
+    if classifier:
+        probabilities = np.resize(np.array(values, np.float32), (len(scores), len(graph.manifest.classes)))
+        outputs |= {"probabilities": probabilities, "kl_uniform": outputs["anomaly_score"]}
+    files = [ReadFile(f"{index}.png", None, {}, None) for index in range(len(scores))]
+    rows = [row for _, [row] in batch_rows(Batch(files, [outputs]), [graph], 0.05)]
+    for row, part in zip(rows, score_parts(graph, outputs, 0.05), strict=True):
+        assert (row.score, row.p_value, row.is_anomaly) == (part["score"], part["p_value"], part["is_anomaly"])
+    if classifier:
+        top = [(result["label"], result["probability"]) for result in classify_results(graph, outputs, 1)]
+        assert [(row.label, row.probability) for row in rows] == top
 
 
 def test_the_columns_are_those_that_readers_know() -> None:
