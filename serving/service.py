@@ -104,8 +104,8 @@ class Quarterturn:
             set_up_logs(settings.log_format)
             check = check_at_start()
             check_at_start.cache_clear()
-            check.finish()
             keep_manager_private(check.server)
+            check.finish()
         except (ModelCheckError, SettingsError, OSError) as error:
             raise bentoml.exceptions.BentoMLException(str(error)) from error
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(check.server.metrics)

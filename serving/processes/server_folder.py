@@ -1,8 +1,8 @@
 """Server folder: the private files of one running server, which its main process makes and its workers find.
 
-Two things are in it: copies of the models as they were checked, from which alone workers load, and the files in which
-they count (Prometheus's multiprocess mode). So nothing that happens to the models folder, or to another server of the
-same account, reaches a worker.
+In it are copies of the models as they were checked, from which alone workers load, the files in which they count
+(Prometheus's multiprocess mode), and the sockets of their manager (``manager_sockets``). So nothing that happens to the
+models folder, or to another server of the same account, reaches a worker.
 """
 
 from __future__ import annotations

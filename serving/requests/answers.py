@@ -25,7 +25,8 @@ QUANTILES = 101
 def classify_results(graph: Graph, outputs: Outputs, top_k: int) -> list[Result]:
     """Return one result an image: the likeliest label, and the ``min(top_k, K)`` likeliest in descending order.
 
-    Of equal ones the first in the graph's order comes first; those that are not finite come last.
+    Of equal ones the first in the graph's order comes first; those that are not finite come last. Rows of ``quarterturn
+    score`` say the same (``serving.score.rows``), as for ``score_parts``.
     """
     results: list[Result] = []
     for probabilities in outputs["probabilities"]:

@@ -42,8 +42,8 @@ class ImageFiles:
             return
         seen: set[str] = set()  # only where a path lies below another one is there anything to find twice
         for path in self._found():
-            if path not in seen:
-                seen.add(path)
+            if (key := os.path.normcase(path)) not in seen:
+                seen.add(key)
                 yield path
 
     def count(self) -> int:

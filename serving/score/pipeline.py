@@ -37,8 +37,8 @@ RUNS_ON_A_GPU = 2  # one computes while the images of the other are on their way
 # are smaller.
 IMAGES_OF_A_RUN = 8
 VIEW_PIXELS_OF_A_RUN = 36 * 32 * 32
-# Files that a thread reads, decodes and then runs in one go: of a light graph four runs' worth, as changing between
-# Python and the graph after each run took 3 % longer; of a heavy graph fewer, so that all cores have work.
+# Files that are read, decoded and then run in one go: of a light graph four runs' worth, as changing between Python and
+# the graph after each run took 3 % longer; of a heavy graph fewer, so that all cores have work.
 FILES_PER_BATCH = 4 * IMAGES_OF_A_RUN
 # Of all runs together: on many cores, large images take fewer runs of more threads each.
 VIEW_PIXELS_AT_A_TIME = 4 * 1024 * 1024
@@ -99,7 +99,9 @@ class Scorer:
 
     def score(self, files: Iterable[str]) -> Iterator[Batch]:
         """Yield the files in their order, with the outputs of each graph. Raises GraphError where a run fails."""
-        turns = Turns(self.runs)
+        workers, on_gpu = available_cores() + self.runs, self.graphs[0].provider != CPU
+        # A GPU leaves the cores to the readers, and is to have much ready.
+        turns = Turns(workers if on_gpu else self.runs)
         readers = ThreadPoolExecutor(available_cores(), thread_name_prefix="read")
         runners = ThreadPoolExecutor(self.runs, thread_name_prefix="run")
 
@@ -119,7 +121,7 @@ class Scorer:
         try:
             for paths in _batches(files, self.batch):
                 pending.append(readers.submit(read, paths))
-                if len(pending) == available_cores() + self.runs:
+                if len(pending) == (2 * workers if on_gpu else workers):
                     yield pending.popleft().result().result()
             while pending:
                 yield pending.popleft().result().result()

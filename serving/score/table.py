@@ -42,11 +42,8 @@ class Summary:
     def add(self, rows: Sequence[Row]) -> None:
         """Count one file by its rows."""
         self.files += 1
-        for row in rows:
-            if row.error is not None or row.is_anomaly:
-                self.bad += row.error is not None
-                self.flagged += row.error is None
-                return
+        self.bad += rows[0].error is not None  # of a file all rows have it, or none
+        self.flagged += any(row.is_anomaly for row in rows)
 
 
 def score_table(

@@ -51,8 +51,9 @@ def test_one_reads_at_a_time_while_the_graphs_have_enough() -> None:
         pass
     reading, waiting = (second, third) if second.reads.is_set() else (third, second)
     assert waits(waiting)
-    for _ in range(3):  # of four batches that are ready or running one is left, and a graph waits
-        turns.has_run()
+    turns.has_run()
+    assert waits(waiting)
+    turns.has_run()  # of the three that had been read one is left, and a graph waits
     waiting.finish()
     reading.finish()
 
