@@ -92,16 +92,18 @@ def load_graph(
     threads: int | None = None,
     gpu: int = 0,
     data: bytes | None = None,
+    cores: Sequence[int] = (),
 ) -> Graph:
     """Load the graph in ``path`` and check its manifest, input and outputs; run nothing yet.
 
-    ``threads`` within one run, None for all available cores; ``gpu`` as ``open_session``; ``data``: the file's bytes,
-    where they were read before. Raises GraphError, and ProviderError where ``providers`` is "cuda" and there is none.
+    ``threads`` within one run, None for all available cores; ``gpu`` and ``cores`` as ``open_session``; ``data``: the
+    file's bytes, where they were read before. Raises GraphError, and ProviderError where ``providers`` is "cuda" and
+    there is none.
     """
     if data is None:
         data = read_graph(path)
     try:
-        session = open_session(data, providers, threads, gpu)
+        session = open_session(data, providers, threads, gpu, cores)
     except ProviderError:
         raise
     except Exception as error:  # onnxruntime's exceptions share no other base

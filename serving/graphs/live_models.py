@@ -20,6 +20,7 @@ from serving.graphs.inference import batch_sizes, warm_all, work
 from serving.graphs.lock_file import LockError
 from serving.graphs.providers import CUDA, ProviderError, available_cores
 from serving.graphs.run_slots import RunSlots
+from serving.graphs.session_on_own_cores import own_cores
 from serving.graphs.shared_runs import SharedRuns, unbounded
 from serving.metrics import metrics
 from serving.settings import Settings
@@ -129,13 +130,18 @@ class LiveModels:
             return 1
         return max(1, min(self._cores, work(graph) // WORK_A_THREAD))
 
+    def _own_cores(self, threads: int) -> list[int]:
+        """Return a core for each thread of a run that is alone; none where other workers have cores of this machine."""
+        return own_cores(threads, self._cores) if self._cores == available_cores() else []
+
     def _widen(self, loaded: LoadedModels) -> None:
         for runs in loaded.runs.values():
             threads = self._wide_threads(runs.graph)
             if runs.wide is not None or threads == 1:
                 continue
             try:
-                wide = load_graph(self._settings.models / runs.graph.name / GRAPH_FILE, "cpu", threads)
+                path = self._settings.models / runs.graph.name / GRAPH_FILE
+                wide = load_graph(path, "cpu", threads, cores=self._own_cores(threads))
                 wide.warm(batch_sizes(wide))
             except RELOAD_FAILURES as error:
                 logger.warning("runs of %s go on with one thread each: %s", runs.graph.name, error)

@@ -10,6 +10,7 @@ import ctypes
 import logging
 import os
 import threading
+from collections.abc import Sequence
 from functools import cache
 from math import ceil
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 import onnxruntime
 
 from serving.graphs.manifest import METADATA_KEY, ManifestError, parse_manifest
+from serving.graphs.session_on_own_cores import SessionOnOwnCores, session_options
 from serving.graphs.session_per_batch_size import SessionPerBatchSize
 
 ProviderChoice = Literal["auto", "cpu", "cuda"]
@@ -43,15 +45,18 @@ class ProviderError(RuntimeError):
     """The GPU that the settings demand cannot be used; the message says why."""
 
 
-def open_session(model: bytes, choice: ProviderChoice, threads: int | None = None, gpu: int = 0) -> Any:
+def open_session(
+    model: bytes, choice: ProviderChoice, threads: int | None = None, gpu: int = 0, cores: Sequence[int] = ()
+) -> Any:
     """Return an onnxruntime.InferenceSession of a serialised model on the CPU, or a SessionPerBatchSize on the GPU.
 
     ``auto`` takes CUDA where a blank image runs on it and else the CPU, saying why in the log; ``cuda`` raises
     ProviderError where there is no CUDA. ``threads`` within one run, None for all available cores; of several GPUs
-    it is number ``gpu``, counted round. ONNX Runtime's own exceptions pass through.
+    it is number ``gpu``, counted round. ``cores``, of the CPU: one for each thread, and the session is a
+    SessionOnOwnCores. ONNX Runtime's own exceptions pass through.
     """
     if choice == "cpu":
-        return _open_on_cpu(model, threads)
+        return SessionOnOwnCores(_open_on_cpu(model, threads, cores), cores) if cores else _open_on_cpu(model, threads)
     gpus, obstacle = _gpus()
     if gpus:
         onnxruntime.preload_dlls()
@@ -116,11 +121,13 @@ def _options(threads: int | None) -> Any:
     return options
 
 
-def _open_on_cpu(model: bytes, threads: int | None) -> Any:
+def _open_on_cpu(model: bytes, threads: int | None, cores: Sequence[int] = ()) -> Any:
     with _making_arena:  # graphs are loaded side by side
         _make_shared_arena()
     options = _options(threads)
     options.add_session_config_entry("session.use_env_allocators", "1")
+    for name, value in session_options(cores).items() if cores else ():
+        options.add_session_config_entry(name, value)
     return onnxruntime.InferenceSession(model, options, providers=[CPU])
 
 

@@ -71,6 +71,7 @@ class RunSlots:
         self._graphs: deque[SharedRuns] = deque()  # those with something to run, in turn
         self._runs = 0  # under way in threads
         self._large_runs = 0  # of these, runs of large graphs
+        self._light_alone = 0  # and of others that have all the cores
         self._loop: asyncio.AbstractEventLoop | None = None  # the one that has the place of a thread
         self._turn_is_due = False  # on that loop, in whose thread alone it is set
         self._is_in_row = False  # that loop, which at the end of its row takes what threads have ended
@@ -122,6 +123,7 @@ class RunSlots:
         with self._changed:
             self._runs -= 1
             self._large_runs -= work.graph.is_large
+            self._light_alone -= work.is_light_alone
             self._ended += ended
 
     def _answer(self, loop: asyncio.AbstractEventLoop, ended: Sequence[_Ended]) -> None:
@@ -211,6 +213,7 @@ class RunSlots:
         if work is not None:
             self._runs += 1
             self._large_runs += work.graph.is_large
+            self._light_alone += work.is_light_alone
         return work, pause
 
     def _take(self) -> tuple[_Work | None, float | None]:
@@ -219,6 +222,9 @@ class RunSlots:
         for _ in range(len(self._graphs)):
             graph = self._graphs.popleft()
             left = graph.wait_left() if self._is_open else 0.0
+            if graph.is_large and self._light_alone:  # it has the cores in a moment: the thread that ends takes it
+                self._graphs.append(graph)
+                continue
             if left > 0:
                 self._graphs.append(graph)
                 pause = left if pause is None else min(pause, left)
@@ -233,7 +239,8 @@ class RunSlots:
     def _is_alone(self, graph: SharedRuns) -> bool:
         """Whether nothing is on or waits that the next run of ``graph`` would take cores from.
 
-        For a large graph only other large ones count: a light run beside it is soon over.
+        For a large graph only other large ones count: a light run beside it is soon over. One that has all the cores
+        itself is waited for, as ``_take`` says.
         """
         if self._loop is not None:
             return False
@@ -249,6 +256,11 @@ class _Work:
     graph: SharedRuns
     parts: list[Part]
     is_alone: bool
+
+    @property
+    def is_light_alone(self) -> bool:
+        """Whether it has all the cores, for the short time that a light run takes."""
+        return self.is_alone and self.graph.wide is not None and not self.graph.is_large
 
 
 _Ended = tuple[Part, Outputs | Exception]

@@ -12,6 +12,7 @@ from serving.graphs import live_models
 from serving.graphs.graph import Graph
 from serving.graphs.inference import batch_sizes
 from serving.graphs.live_models import LiveModels
+from serving.graphs.session_on_own_cores import SessionOnOwnCores
 from serving.metrics import metrics
 from serving.settings import Settings
 from tests.graphs import build_graph, solid, write_graph
@@ -73,6 +74,20 @@ def test_runs_that_are_alone_get_more_threads_once_the_server_answers(tmp_path: 
     assert asyncio.run(live.reload())
     assert threads_of_wide_runs(live)["new"] == 2
     assert live.current.runs["four"] is before
+    live.close()
+
+
+@pytest.mark.parametrize("has_all", [True, False])
+def test_threads_have_cores_of_their_own_where_the_worker_has_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_all: bool
+) -> None:
+    monkeypatch.setattr(live_models, "available_cores", lambda: 2 if has_all else 4)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(2 if has_all else 4)))
+    live = two_cores(tmp_path)
+    live.widen()
+    sessions = [runs.wide.session for runs in live.current.runs.values() if runs.wide is not None]
+    assert len(sessions) == 2
+    assert {isinstance(session, SessionOnOwnCores) for session in sessions} == {has_all}
     live.close()
 
 

@@ -248,10 +248,34 @@ def test_a_run_that_is_alone_is_wide(tmp_path: Path, graph: Graph, monkeypatch: 
         ((light, light), ["light, wide", "light"]),
         ((large, large), ["large, wide", "large"]),
         ((large, light), ["large, wide", "light"]),
-        ((light, large), ["light, wide", "large, wide"]),  # the light one is soon over
         ((light,), ["light, wide"]),
     ]:
         assert asyncio.run(widths.side_by_side(*order)) == ran
+
+
+@pytest.mark.parametrize("has_all_cores", [True, False])
+def test_a_large_run_waits_for_a_light_one_that_has_all_the_cores(
+    tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch, has_all_cores: bool
+) -> None:
+    widths = Widths(tmp_path, graph, Runs(graph, monkeypatch, slots=2), monkeypatch)
+    if not has_all_cores:
+        widths.light.wide = None
+
+    async def large_comes_second() -> list[str]:
+        widths.runs.gate.clear()
+        tasks = [asyncio.create_task(widths.light.run([solid(20)]))]
+        while not widths.ran:
+            await asyncio.sleep(0.001)
+        tasks.append(asyncio.create_task(widths.large.run([solid(21)])))
+        await asyncio.sleep(0.1)
+        before = list(widths.ran)
+        widths.runs.gate.set()
+        await asyncio.gather(*tasks)
+        return before
+
+    before = asyncio.run(large_comes_second())
+    assert before == (["light, wide"] if has_all_cores else ["light", "large, wide"])
+    assert widths.ran == [before[0], "large, wide"]
 
 
 def test_what_waits_for_cores_gets_its_share(tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
