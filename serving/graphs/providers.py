@@ -113,21 +113,21 @@ def _problem_of_running(session: Any) -> str | None:
     return None
 
 
-def _options(threads: int | None) -> Any:
+def _options(threads: int | None, cores: Sequence[int] = ()) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or available_cores()
     options.log_severity_level = _LOG_ERRORS_ONLY
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    entries = session_options(cores) if cores else {"session.intra_op.allow_spinning": "0"}
+    for name, value in entries.items():
+        options.add_session_config_entry(name, value)
     return options
 
 
 def _open_on_cpu(model: bytes, threads: int | None, cores: Sequence[int] = ()) -> Any:
     with _making_arena:  # graphs are loaded side by side
         _make_shared_arena()
-    options = _options(threads)
+    options = _options(threads, cores)
     options.add_session_config_entry("session.use_env_allocators", "1")
-    for name, value in session_options(cores).items() if cores else ():
-        options.add_session_config_entry(name, value)
     return onnxruntime.InferenceSession(model, options, providers=[CPU])
 
 
