@@ -124,6 +124,8 @@ class RunSlots:
             self._runs -= 1
             self._large_runs -= work.graph.is_large
             self._light_alone -= work.is_light_alone
+            if work.is_light_alone and sum(graph.waiting for graph in self._graphs) > 1:
+                self._changed.notify()  # more has waited for its cores than this thread takes next
             self._ended += ended
 
     def _answer(self, loop: asyncio.AbstractEventLoop, ended: Sequence[_Ended]) -> None:
@@ -221,10 +223,10 @@ class RunSlots:
         pause: float | None = None
         for _ in range(len(self._graphs)):
             graph = self._graphs.popleft()
-            left = graph.wait_left() if self._is_open else 0.0
-            if graph.is_large and self._light_alone:  # it has the cores in a moment: the thread that ends takes it
+            if graph.is_large and self._light_alone and self._is_open:  # it has the cores in a moment
                 self._graphs.append(graph)
                 continue
+            left = graph.wait_left() if self._is_open else 0.0
             if left > 0:
                 self._graphs.append(graph)
                 pause = left if pause is None else min(pause, left)
@@ -233,7 +235,8 @@ class RunSlots:
             if graph.waiting:
                 self._graphs.append(graph)
             if parts:
-                return _Work(graph, parts, self._is_alone(graph)), None
+                is_alone = self._is_alone(graph)
+                return _Work(graph, parts, is_alone, is_alone and graph.wide is not None and not graph.is_large), None
         return None, pause
 
     def _is_alone(self, graph: SharedRuns) -> bool:
@@ -251,16 +254,16 @@ class RunSlots:
 
 @dataclass(frozen=True, eq=False)
 class _Work:
-    """What is run next: parts of a graph's queue; ``is_alone`` where it may have all the cores."""
+    """What is run next: parts of a graph's queue; ``is_alone`` where it may have all the cores.
+
+    ``is_light_alone``: it has them, for the short time that a light run takes. Said once, as a graph gets its ``wide``
+    one while runs are on.
+    """
 
     graph: SharedRuns
     parts: list[Part]
     is_alone: bool
-
-    @property
-    def is_light_alone(self) -> bool:
-        """Whether it has all the cores, for the short time that a light run takes."""
-        return self.is_alone and self.graph.wide is not None and not self.graph.is_large
+    is_light_alone: bool
 
 
 _Ended = tuple[Part, Outputs | Exception]

@@ -18,6 +18,9 @@ from typing import Any
 from serving.printable import printable
 from serving.processes.server_folder import ServerFolder
 
+# How BentoML calls the manager's classes, of which it makes one.
+_KINDS = ("Arbiter", "ThreadedArbiter")
+
 logger = logging.getLogger(__name__)
 
 
@@ -43,10 +46,6 @@ def keep_manager_private(server: ServerFolder) -> None:
 
     for name, kind in zip(_KINDS, kinds, strict=True):
         setattr(circus, name, _once_listening_at(kind, sockets, restore))
-
-
-# How BentoML calls the manager's classes, of which it makes one.
-_KINDS = ("Arbiter", "ThreadedArbiter")
 
 
 def _address(path: Path) -> str:

@@ -99,9 +99,9 @@ class Scorer:
 
     def score(self, files: Iterable[str]) -> Iterator[Batch]:
         """Yield the files in their order, with the outputs of each graph. Raises GraphError where a run fails."""
-        workers, on_gpu = available_cores() + self.runs, self.graphs[0].provider != CPU
+        threads, on_gpu = available_cores() + self.runs, self.graphs[0].provider != CPU
         # A GPU leaves the cores to the readers, and is to have much ready.
-        turns = Turns(workers if on_gpu else self.runs)
+        turns = Turns(threads if on_gpu else self.runs)
         readers = ThreadPoolExecutor(available_cores(), thread_name_prefix="read")
         runners = ThreadPoolExecutor(self.runs, thread_name_prefix="run")
 
@@ -121,7 +121,7 @@ class Scorer:
         try:
             for paths in _batches(files, self.batch):
                 pending.append(readers.submit(read, paths))
-                if len(pending) == (2 * workers if on_gpu else workers):
+                if len(pending) == (2 * threads if on_gpu else threads):
                     yield pending.popleft().result().result()
             while pending:
                 yield pending.popleft().result().result()

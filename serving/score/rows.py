@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import repeat
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from serving.graphs.calibration import p_values
 from serving.graphs.graph import Graph
-from serving.requests.answers import number
+from serving.requests.answers import likeliest, number
 from serving.score.pipeline import Batch, Outputs, ReadFile
 
 
@@ -47,18 +45,10 @@ def batch_rows(batch: Batch, graphs: Sequence[Graph], alpha: float) -> Iterator[
 
 
 def _verdicts(graph: Graph, outputs: Outputs, alpha: float) -> Iterator[tuple[Any, ...]]:
-    """Yield label, probability, score, p-value and verdict of each image.
-
-    As ``classify_results`` and ``score_parts`` give them for a server, in a third of the time.
-    """
+    """Yield label, probability, score, p-value and verdict of each image, as ``score_parts`` has them."""
     scores = outputs["anomaly_score"]
     marks = p_values(scores, graph.calibration_scores).tolist()
-    labels: Iterable[str | None] = repeat(None)
-    probabilities: Iterable[float | None] = repeat(None)
-    if graph.manifest.kind == "classifier":
-        values = outputs["probabilities"]
-        best = np.where(np.isfinite(values), values, -1).argmax(axis=1)
-        labels = [graph.manifest.classes[index] for index in best.tolist()]
-        probabilities = map(number, values[np.arange(len(best)), best].tolist())
-    for label, probability, score, p in zip(labels, probabilities, scores.tolist(), marks, strict=False):
+    nothing: tuple[None, None] = (None, None)
+    best = likeliest(graph, outputs) if graph.manifest.kind == "classifier" else repeat(nothing, len(marks))
+    for (label, probability), score, p in zip(best, scores.tolist(), marks, strict=True):
         yield label, probability, number(score), p, p <= alpha

@@ -278,6 +278,60 @@ def test_a_large_run_waits_for_a_light_one_that_has_all_the_cores(
     assert widths.ran == [before[0], "large, wide"]
 
 
+def test_a_light_graph_that_gets_more_threads_during_a_run_holds_up_no_large_one(
+    tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    widths = Widths(tmp_path, graph, Runs(graph, monkeypatch, slots=2), monkeypatch)
+    wide, widths.light.wide = widths.light.wide, None
+
+    async def widened_meanwhile() -> None:
+        widths.runs.gate.clear()
+        light = asyncio.create_task(widths.light.run([solid(20)]))
+        while not widths.ran:
+            await asyncio.sleep(0.001)
+        widths.light.wide = wide
+        widths.runs.gate.set()
+        await light
+        await asyncio.wait_for(widths.large.run([solid(21)]), 30)
+
+    asyncio.run(widened_meanwhile())
+    assert widths.ran == ["light", "large, wide"]
+
+
+def test_large_runs_that_waited_for_a_light_one_go_side_by_side_and_none_is_left_at_the_end(
+    tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = Runs(graph, monkeypatch, slots=2)
+    widths = Widths(tmp_path, graph, runs, monkeypatch)
+    monkeypatch.setattr(widths.large, "_sizes", (1,))
+    together, run = threading.Barrier(2, timeout=30), Graph.run
+
+    def run_together(graph: Graph, images: NDArray[np.uint8]) -> Outputs:
+        if graph is widths.large.graph:
+            together.wait()
+        return run(graph, images)
+
+    monkeypatch.setattr(Graph, "run", run_together)
+
+    async def two_wait(closing: bool) -> None:
+        widths.ran.clear()
+        runs.gate.clear()
+        tasks = [asyncio.create_task(widths.light.run([solid(20)]))]
+        while not widths.ran:
+            await asyncio.sleep(0.001)
+        tasks += [asyncio.create_task(widths.large.run([solid(grey)])) for grey in (21, 22)]
+        await asyncio.sleep(0.05)
+        assert widths.ran == ["light, wide"]
+        end = asyncio.create_task(asyncio.to_thread(runs.slots.close)) if closing else None
+        await asyncio.sleep(0.05)
+        runs.gate.set()
+        await asyncio.wait_for(asyncio.gather(*tasks, *([end] if end else [])), 30)
+
+    for closing in (False, True):
+        asyncio.run(two_wait(closing))
+        assert widths.ran == ["light, wide", "large", "large"]
+
+
 def test_what_waits_for_cores_gets_its_share(tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run is not wide where another graph waits already; beside a large one a light one that waits does not count."""
     widths = Widths(tmp_path, graph, Runs(graph, monkeypatch, slots=1), monkeypatch)
