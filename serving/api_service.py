@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +37,13 @@ class ApiService(bentoml.Service[Any]):  # type: ignore[misc]
         From the outermost: HTTP only, unread bodies, log, CORS, errors, key, shortcut. The web server that BentoML
         makes next, in this process, gets this project's connections, where it has httptools.
         """
-        if find_spec("httptools") is not None:
-            HTTP_PROTOCOLS["auto"] = "serving.layers.connections:BoundedConnection"
         settings = Settings.from_environment(os.environ)
+        if find_spec("httptools") is not None:
+            from serving.layers.connections import BoundedConnection
+
+            # A name is what uvicorn looks for there; what is none, it takes as it is.
+            connection: Any = partial(BoundedConnection, keep_alive_seconds=settings.keep_alive_seconds)
+            HTTP_PROTOCOLS["auto"] = connection
         set_up_logs(settings.log_format)
         if (server := server_folder(os.environ)) is not None:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(server.metrics)  # before anything counts

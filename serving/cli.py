@@ -67,7 +67,7 @@ def score(
 
     The same command goes on where an interrupted one stopped, from the file OUT.part.
     """
-    from serving.graphs.alarms import alpha_warnings
+    from serving.graphs.alarms import alpha_warnings, calibration_warnings
     from serving.printable import printable
     from serving.progress import progress_of
     from serving.score.formats import writer_for
@@ -81,19 +81,21 @@ def score(
         raise typer.BadParameter("takes a number between 0 and 1, both excluded", param_hint="--alpha")
     writer_for(out)
     scorer = Scorer.load(settings, model or [])
-    for graph in scorer.graphs:
-        for warning in alpha_warnings([graph], alpha):
-            typer.echo(f"warning: {warning}", err=True)
+    warnings = [warning for graph in scorer.graphs for warning in alpha_warnings([graph], alpha)]
+    for warning in (*warnings, *calibration_warnings(scorer.graphs)):
+        typer.echo(f"warning: {warning}", err=True)
     try:
         with progress_of("scoring") as progress:
             summary = score_table(paths, out, scorer, alpha, restart=restart, progress=progress)
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on from here", err=True)
         raise typer.Exit(130) from None
+    count = len(scorer.graphs)
+    shared = "" if count == 1 else f" (a p-value of {summary.threshold:g} or less from one of {count} models)"
     before = f", {summary.kept} of them by the interrupted run" if summary.kept else ""
     typer.echo(
-        f"{summary.files - summary.bad} of {summary.files} files scored{before}, {summary.bad} bad, {summary.flagged} "
-        f"flagged by at least one model at alpha {alpha:g}: {printable(out)}"
+        f"{summary.files - summary.bad} of {summary.files} files scored{before}, {summary.bad} bad, "
+        f"{summary.anomalies} anomalies at alpha {alpha:g}{shared}: {printable(out)}"
     )
 
 

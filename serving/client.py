@@ -154,11 +154,16 @@ def _file(index: int, image: Image) -> tuple[str, bytes]:
         return f"image-{index}", image
     if isinstance(image, str | os.PathLike):
         path = Path(image)
-        return path.name, path.read_bytes()
+        return _sendable(path.name), path.read_bytes()
     if not hasattr(image, "read"):
         raise TypeError(f"an image is a path, bytes or a file opened for reading bytes, not {type(image).__name__}")
     name = getattr(image, "name", None)
-    return Path(name).name if isinstance(name, str) else f"image-{index}", image.read()
+    return _sendable(Path(name).name) if isinstance(name, str) else f"image-{index}", image.read()
+
+
+def _sendable(name: str) -> str:
+    """Return the name of a file as a form can hold it: bytes that are no text, as question marks."""
+    return name.encode("utf-8", "replace").decode()
 
 
 def _text(value: object) -> str | list[str]:

@@ -33,8 +33,7 @@ def set_up_logs(log_format: str) -> None:
         if name.partition(".")[0] == "serving" and isinstance(known, logging.Logger):
             known.disabled = False  # which BentoML does to those made before its own
     if log_format == "json":
-        handler = logging.StreamHandler(log_stream())
-        handler.setFormatter(JsonFormatter())
+        handler = json_handler()
         for name in _LOGGERS:
             logger = logging.getLogger(name)
             logger.handlers = [handler] if not name else []
@@ -45,6 +44,24 @@ def set_up_logs(log_format: str) -> None:
             formatter = handler_of_logger.formatter or logging.Formatter()
             if not isinstance(formatter, SafeFormatter):
                 handler_of_logger.setFormatter(SafeFormatter(formatter))
+
+
+def json_handler() -> logging.Handler:
+    """Return a handler that writes records as JSON to ``log_stream``."""
+    handler = _QuietHandler(log_stream())
+    handler.setFormatter(JsonFormatter())
+    return handler
+
+
+class _QuietHandler(logging.StreamHandler[TextIO]):
+    """Drops records that cannot be written: the disk is full, or nobody reads the log.
+
+    The library would print a traceback to standard error, which is caught for the log and so comes here again, until
+    the pipe is full and every process that logs stands still.
+    """
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """Let it go."""
 
 
 def log_stream() -> TextIO:

@@ -50,6 +50,7 @@ class Metrics:
     batch_images: Histogram
     images_decoded: Counter
     images_refused: Counter
+    verdicts: Counter
     anomalies: Counter
     p_values: Histogram
     reloads: Counter
@@ -78,9 +79,18 @@ class Metrics:
         )
         self.images_decoded = Counter(name("images_decoded"), "Uploaded images that were decoded")
         self.images_refused = Counter(name("images_refused"), "Uploaded images that were refused, by code", ["code"])
+        self.verdicts = Counter(name("verdicts"), "Scored images by the verdict of all models together", ["verdict"])
         self.anomalies = Counter(name("anomalies"), "Images with a p-value at or below their alpha", ["model"])
         self.p_values = Histogram(name("p_value"), "p-values of scored images", ["model"], buckets=P_VALUES)
         self.reloads = Counter(name("model_reloads"), "Reloads of the models folder", ["outcome"])
+
+    def observe_verdicts(self, results: Sequence[Mapping[str, Any]]) -> None:
+        """Count what all models together said of some images."""
+        anomalies = sum(result["is_anomaly"] for result in results)
+        if anomalies:
+            self.verdicts.labels("anomaly").inc(anomalies)
+        if anomalies < len(results):
+            self.verdicts.labels("normal").inc(len(results) - anomalies)
 
     def observe_scores(self, model: str, parts: Sequence[Mapping[str, Any]]) -> None:
         """Count what one model said of some images: the p-value of each, and whether it is an anomaly."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import threading
@@ -33,6 +34,7 @@ from serving.openapi.forms_and_answers import AnomalyAnswer, AnomalyForm, Classi
 from serving.processes.hangups import POSSIBLE, hold_hangups, release_hangups
 from serving.processes.manager_sockets import keep_manager_private
 from serving.processes.model_check import ModelCheckError, check_at_start
+from serving.processes.parent import Parent
 from serving.processes.server_folder import server_folder
 from serving.processes.supervisor import supervise
 from serving.requests.endpoints import Endpoints
@@ -43,6 +45,10 @@ from serving.stray_output import catch_stray_output
 
 # Gauges are read by Prometheus every some seconds; setting them at every request would cost more than counting it.
 GAUGE_SECONDS = 1.0
+# A worker looks so often whether the main process is still there.
+PARENT_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
 
 
 async def _models(request: Request) -> Response:
@@ -84,6 +90,7 @@ class Quarterturn:
         self.live = LiveModels(settings, lambda: room.requests)
         self.endpoints = Endpoints(settings, self.live, room)
         self.posts = {"/classify": self.endpoints.classify, "/anomaly_score": self.endpoints.anomaly_score}
+        self._parent = Parent()
         self._tasks: set[asyncio.Task[object]] = set()
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
@@ -113,9 +120,10 @@ class Quarterturn:
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def begin(self) -> None:
-        """Sample the gauges from now on, and reload the models when this process gets SIGHUP."""
+        """From now on sample the gauges, end with the main process, and reload the models at SIGHUP."""
         gc.freeze()  # what is there now, stays: a full collection would hold up everything, 55 ms where it was measured
         self._keep(self._sample_gauges())
+        self._keep(self._end_with_parent())
         self._keep(asyncio.to_thread(self.live.widen))
         if threading.current_thread() is threading.main_thread() and POSSIBLE:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
@@ -147,6 +155,12 @@ class Quarterturn:
         while True:
             self.endpoints.sample()
             await asyncio.sleep(GAUGE_SECONDS)
+
+    async def _end_with_parent(self) -> None:
+        while not self._parent.is_gone():
+            await asyncio.sleep(PARENT_SECONDS)
+        logger.error("the main process is gone: this worker ends")
+        signal.raise_signal(signal.SIGTERM)
 
     def _keep(self, work: Coroutine[Any, Any, object]) -> None:
         """Run ``work`` as a task; the loop itself would not keep it from the garbage collector."""

@@ -44,7 +44,8 @@ class Settings(BaseModel):
         tuple[str, ...] | None,
         Field(
             description="One-class models that run where a request names none, separated by commas. Not set: those "
-            "whose normal is the default classifier's whole training set. A lone comma: none."
+            "whose normal is the default classifier's whole training set; of these the ones calibrated on the same "
+            "images, if there are any. A lone comma: none."
         ),
     ] = None
     device: Annotated[
@@ -124,6 +125,15 @@ class Settings(BaseModel):
         float,
         Field(gt=0, le=86_400, description="Seconds from a request's headers to its answer, its upload included."),
     ] = 60.0
+    keep_alive_seconds: Annotated[
+        float,
+        Field(
+            ge=1,
+            le=86_400,
+            description="Seconds that a connection without a request stays open. Longer than a load balancer keeps its "
+            "own: else it sends a request now and then on one that is just being closed.",
+        ),
+    ] = 75.0
     api_key: Annotated[
         str | None,
         Field(

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 
-from serving.logs import LOG_VARIABLE, JsonFormatter, log_stream
+from serving.logs import LOG_VARIABLE, json_handler
 
 _LEVELS = {1: ("stdout", logging.INFO), 2: ("stderr", logging.WARNING)}
 _MAX_LINE = 16 * 1024
@@ -42,9 +42,7 @@ def catch_stray_output() -> None:
 
 
 def _relay(reading: int, name: str, level: int) -> None:
-    # Its own handler: a logger without one would write to standard error, and so to itself.
-    handler = logging.StreamHandler(log_stream())
-    handler.setFormatter(JsonFormatter())
+    handler = json_handler()  # its own: a logger without one would write to standard error, and so to itself
     with os.fdopen(reading, "rb") as lines:
         while line := lines.readline(_MAX_LINE):
             if text := line.decode(errors="backslashreplace").rstrip():

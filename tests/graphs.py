@@ -61,12 +61,15 @@ def build_graph(
     calibration: Sequence[float] | None = None,
     in_class: str | None = None,
     training_digest: str = DIGEST,
+    calibrated_on: str = "greys",
+    calibration_digest: str = DIGEST,
     fixed_batch: int | None = None,
 ) -> onnx.ModelProto:
     """Return a classifier (``formula`` kl_rotation, kl or msp) or a one-class graph (transformation or method).
 
     ``calibration`` holds its scores, by default the graph's own on 99 evenly grey images from black to light grey, so
-    that a white image has p-value 0.01. ``size`` is even. ``fixed_batch`` breaks the contract.
+    that a white image has p-value 0.01; ``calibrated_on`` names its images. ``size`` is even. ``fixed_batch`` breaks
+    the contract.
     """
     model = _model(formula, size, len(classes), fixed_batch)
     if calibration is None:
@@ -95,7 +98,7 @@ def build_graph(
         ),
         metrics={"accuracy": 0.5},
         calibration=Calibration(
-            n=len(calibration), scores=list(calibration), data="greys", split="train", digest=DIGEST
+            n=len(calibration), scores=list(calibration), data=calibrated_on, split="train", digest=calibration_digest
         ),
         libraries={"onnx": onnx.__version__},
         source_revision="unknown",

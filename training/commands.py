@@ -97,6 +97,7 @@ def train(
     from training.training_run import train_recipe
 
     resolved = load_recipe(recipe, _scale(scale), overrides)
+    _warn_of_scale(resolved.scale)
     phases = None if shared is None else SharedPhases(shared)
     outcome = train_recipe(
         resolved, data, RunFolder(out), seed=seed, resume=resume, max_minutes=max_minutes, shared=phases
@@ -176,6 +177,8 @@ def reproduce(
     from training.reproduce.reproduce import reproduce as reproduce_target
     from training.reproduce.reproduce import summary
 
+    if engine == "local":
+        _warn_of_scale(_scale(scale))
     reproduced = reproduce_target(
         target, data, out, scale=_scale(scale), seeds=seeds, engine=engine, max_minutes=max_minutes
     )
@@ -194,6 +197,16 @@ def report(
 
     for path in write_report(runs, out, None if scale is None else _scale(scale)):
         typer.echo(path)
+
+
+def _warn_of_scale(scale: Scale) -> None:
+    """Say so where a training as published, which is for a GPU, begins without one."""
+    from training.environment import accelerator, is_first_process
+
+    if scale == "paper" and accelerator() == "cpu" and is_first_process():
+        typer.echo(
+            "warning: scale paper without a GPU takes days a network; --scale cpu takes minutes to an hour", err=True
+        )
 
 
 def _scale(text: str) -> Scale:

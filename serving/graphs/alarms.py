@@ -1,4 +1,4 @@
-"""Alarms: which graphs can never raise one, because alpha is below every p-value that they can give."""
+"""Alarms: which graphs can never raise one, and which raise them for images other than a server expects."""
 
 from __future__ import annotations
 
@@ -22,6 +22,23 @@ def alpha_warnings(graphs: Sequence[Graph], alpha: float) -> list[str]:
                 f"{len(graphs)} model(s) that takes an alpha of at least {_rounded_up(smallest * len(graphs)):g}"
             )
     return warnings
+
+
+def calibration_warnings(graphs: Sequence[Graph]) -> list[str]:
+    """Say which graphs were calibrated on other images than the first of those that run together, by their names.
+
+    One of them was calibrated anew and the others not, so the alarms of some come more or less often than alpha says.
+    """
+    if not graphs:
+        return []
+    first, *others = graphs
+    expected = first.manifest.calibration.data
+    return [
+        f"{graph.name} is calibrated on {graph.manifest.calibration.data!r} and {first.name} on {expected!r}: images "
+        "that are like the one set alone raise other than alpha's share of false alarms with the other model"
+        for graph in others
+        if graph.manifest.calibration.data != expected
+    ]
 
 
 def _rounded_up(value: float) -> float:

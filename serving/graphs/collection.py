@@ -196,12 +196,19 @@ def _default_classifier(graphs: Sequence[Graph], name: str | None) -> Graph | No
 
 
 def _matching_one_class(graphs: Sequence[Graph], classifier: Graph | None) -> list[Graph]:
+    """Return those whose normal is the classifier's whole training set; where some of them are calibrated on the same
+    images as it is, or on images of the same name, these alone: the others are of before ``quarterturn calibrate``.
+    """
     one_class = [graph for graph in graphs if graph.manifest.kind == "one_class"]
     whole = [graph for graph in one_class if graph.manifest.training_data.in_class is None]
     if classifier is None:
         return whole or one_class
     digest = classifier.manifest.training_data.digest
-    return [graph for graph in whole if graph.manifest.training_data.digest == digest]
+    matching = [graph for graph in whole if graph.manifest.training_data.digest == digest]
+    wanted = classifier.manifest.calibration
+    same_images = [graph for graph in matching if graph.manifest.calibration.digest == wanted.digest]
+    same_name = [graph for graph in matching if graph.manifest.calibration.data == wanted.data]
+    return same_images or same_name or matching
 
 
 def _set_model(graphs: Sequence[Graph], name: str, kind: str, field: str = "one_class") -> Graph:

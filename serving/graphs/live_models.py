@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from serving.graphs.alarms import alpha_warnings
+from serving.graphs.alarms import alpha_warnings, calibration_warnings
 from serving.graphs.collection import GRAPH_FILE, Collection, CollectionError, load_collection
 from serving.graphs.graph import Graph, GraphError, load_graph
 from serving.graphs.inference import batch_sizes, warm_all, work
@@ -114,7 +114,8 @@ class LiveModels:
         kept = {name: runs for name, runs in before.items() if runs.graph in collection.graphs}
         warm_all([graph for graph in collection.graphs if graph.name not in kept], batch_sizes)
         runs = {graph.name: kept.get(graph.name) or self._shared_runs(graph) for graph in collection.graphs}
-        for warning in alpha_warnings(collection.default.graphs, self._settings.alpha):
+        default = collection.default.graphs
+        for warning in (*alpha_warnings(default, self._settings.alpha), *calibration_warnings(default)):
             logger.warning("%s", warning)
         return LoadedModels(collection, runs)
 

@@ -237,6 +237,8 @@ class RunSlots:
             if parts:
                 is_alone = self._is_alone(graph)
                 return _Work(graph, parts, is_alone, is_alone and graph.wide is not None and not graph.is_large), None
+            if graph.waiting:  # what was taken has been given up just now
+                pause = 0.0
         return None, pause
 
     def _is_alone(self, graph: SharedRuns) -> bool:

@@ -1,8 +1,8 @@
 """Connections: the web server's HTTP protocol, with bounds on what it would take or wait for without end.
 
-uvicorn gathers the head of a request, and the trailers of a body sent in chunks, for as long as they come; it waits for
-ever for a head, and for a client to read its answer. The ASGI layers see a request when its head is complete, so these
-bounds lie below them.
+uvicorn gathers the head of a request, and the trailers of a body sent in chunks, as long as they come, and requests
+behind one that has no answer yet; it waits for ever for a head, and for a client to read its answer. The ASGI layers
+see a request when its head is complete and it is its turn, so these bounds lie below them.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ import asyncio
 import socket
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from serving.errors import ApiError
 from serving.layers.joined_writes import JoinedWrites
+from serving.layers.queued_requests import MAX_QUEUED, HeldReading
 from serving.layers.unread_answers import UnreadAnswers
 from serving.layers.unread_bodies import LINGER_BYTES, LINGER_SECONDS
 from serving.metrics import metrics
@@ -37,15 +38,22 @@ _unread = UnreadAnswers()
 class BoundedConnection(HttpToolsProtocol):
     """uvicorn's protocol, which answers a head above HEAD_BYTES with 431 and ends connections that stand still.
 
+    It is closed, too, where more than MAX_QUEUED requests wait behind one another, and at its client's wish for a
+    WebSocket: such a protocol would take over the connection, and with it the bounds.
+
     It counts what a read of the socket brings, so that a head which begins in the read where a request ended may be
     larger by a read. Where an earlier request is still being answered, the connection is closed without the 431, which
-    the client would take for that answer. Answers go through ``joined_writes``.
+    the client would take for that answer. Answers go through ``joined_writes``. It stays open for
+    ``keep_alive_seconds`` without a request, in place of uvicorn's setting.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, keep_alive_seconds: float | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if keep_alive_seconds is not None:
+            self.timeout_keep_alive = keep_alive_seconds  # type: ignore[assignment]  # whole ones are not needed
         self._loose_bytes = 0  # read since the parser last had a whole head or a piece of a body
-        self._too_large = False
+        self._running: RequestResponseCycle | None = None  # of ``cycle``, the newest, and those in ``pipeline``
+        self._is_too_much = False
         self._refused = False
         self._linger_bytes = LINGER_BYTES
         self._head_looks = 0
@@ -56,14 +64,20 @@ class BoundedConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to look."""
         super().connection_made(transport)
+        self.flow = HeldReading(transport, self.pipeline)
         self._answers = JoinedWrites(transport)
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SENDING_BYTES)
         self._timer = self.loop.call_later(LOOK_SECONDS, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Look no more."""
-        self._stop_looking()
+        if self._timer is not None:
+            self._timer.cancel()
         _unread.remove(self.transport)
+        self.pipeline.clear()
+        if self._running is not None and not self._running.response_complete:  # uvicorn tells the newest alone
+            self._running.disconnected = True
+            self._running.message_event.set()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -76,10 +90,21 @@ class BoundedConnection(HttpToolsProtocol):
         _unread.remove(self.transport)
         super().resume_writing()
 
+    def shutdown(self) -> None:
+        """End after the answer under way; what waits behind it is dropped."""
+        if self.pipeline and self._running is not None:
+            self.pipeline.clear()
+            self._running.keep_alive = False
+        else:
+            super().shutdown()
+
     def handle_websocket_upgrade(self) -> None:
-        """Leave the connection to the other protocol."""
-        self._stop_looking()
-        super().handle_websocket_upgrade()
+        """Refuse it and end; where an answer is due, which the refusal would be taken for, end."""
+        if not self._is_answering():
+            headers = b"content-length: 0\r\nconnection: close\r\n\r\n"
+            self.transport.write(STATUS_LINE[403] + headers)
+        self._refused = True
+        self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come, or throw it away after a refusal."""
@@ -94,14 +119,19 @@ class BoundedConnection(HttpToolsProtocol):
             self._refuse()
 
     def on_headers_complete(self) -> None:
-        """Begin a request. Raises ValueError, on which the parser gives up, for a head that is too large."""
+        """Begin a request. Raises ValueError, on which the parser gives up, for a large head and a long queue."""
         if self._loose_bytes > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
-            self._too_large = True
+            self._is_too_much = True
             raise ValueError("the head is too large")
+        if len(self.pipeline) >= MAX_QUEUED:
+            self._is_too_much = True
+            raise ValueError("too many requests wait")
         self._loose_bytes = self._head_looks = 0
         super().on_headers_complete()
         if self.cycle is not None:  # else the connection is another protocol's from now on
             self.cycle.transport = self._answers  # type: ignore[assignment]
+        if not self.pipeline:
+            self._running = self.cycle
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of a body."""
@@ -111,11 +141,13 @@ class BoundedConnection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """End an answer, and begin the next request where there is one."""
         self._answers.end()
+        if self.pipeline:
+            self._running = self.pipeline[-1][0]
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be parsed."""
-        if self._too_large:
+        if self._is_too_much:
             self._refuse()
         else:
             super().send_400_response(msg)
@@ -154,9 +186,7 @@ class BoundedConnection(HttpToolsProtocol):
 
     def _waits_for_head(self) -> bool:
         """Say whether a head is due: of a new connection, or begun after an answer (before, uvicorn's timer runs)."""
-        answering = self.cycle and not self.cycle.response_complete
-        return not (answering or self.timeout_keep_alive_task)
+        return not (self._is_answering() or self.timeout_keep_alive_task)
 
-    def _stop_looking(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete

@@ -149,7 +149,7 @@ def _calibration(scores: NDArray[np.float32], folder: Path, graph: Graph, pixels
     if len(scores) < FEWEST:
         raise RecalibrationError(
             f"{len(scores)} images of {printable(folder)} could be scored: a calibration takes {FEWEST} at least, and "
-            "99 to raise an alarm at alpha 0.01"
+            "99 to raise an alarm at alpha 0.01 where no other model answers beside it"
         )
     if not np.isfinite(scores).all():
         raise RecalibrationError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")

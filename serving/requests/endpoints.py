@@ -144,6 +144,7 @@ class Endpoints:
                 anomaly_result(image[0] if split else None, image[split:], asked.alpha)
                 for image in zip(*parts, strict=True)
             ]
+            metrics().observe_verdicts(results)
         answer = {"alpha": asked.alpha, "results": _with_errors(fitted, results)}
         warnings = alpha_warnings(chosen.graphs, asked.alpha)
         return {**answer, "warnings": warnings} if warnings else answer

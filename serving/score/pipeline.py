@@ -43,8 +43,9 @@ FILES_PER_BATCH = 4 * IMAGES_OF_A_RUN
 # Of all runs together: on many cores, large images take fewer runs of more threads each.
 VIEW_PIXELS_AT_A_TIME = 4 * 1024 * 1024
 
-# Bytes of a file, and the time of its last change in nanoseconds: with another stamp it is another image.
-Stamp = tuple[int, int]
+# Bytes of a file, and when its content and what the system keeps of it (who may read it) last changed, in nanoseconds:
+# with another stamp it may be another image.
+Stamp = tuple[int, int, int]
 Outputs = dict[str, NDArray[np.float32]]
 
 
@@ -177,7 +178,7 @@ def current_stamp(path: str) -> Stamp | None:
 
 
 def _stamp(status: os.stat_result) -> Stamp:
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def images_of_a_run(graph: Graph) -> int:

@@ -12,6 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.graphs.calibration import model_threshold
 from serving.printable import printable
 from serving.score.formats import writer_for
 from serving.score.image_files import ImageFiles
@@ -29,21 +30,23 @@ class OutputError(RuntimeError):
 
 @dataclass
 class Summary:
-    """How many files there were, gave no image, were flagged by a model or more; how many had rows before.
+    """How many files there were, gave no image, raised the alarm; how many had rows before.
 
-    ``kept`` counts those whose rows an interrupted run had left.
+    ``anomalies`` are counted as a server's verdict is: a p-value <= ``threshold``, which is alpha / number of models.
+    ``kept`` counts files whose rows an interrupted run had left.
     """
 
+    threshold: float
     files: int = 0
     bad: int = 0
-    flagged: int = 0
+    anomalies: int = 0
     kept: int = 0
 
     def add(self, rows: Sequence[Row]) -> None:
         """Count one file by its rows."""
         self.files += 1
         self.bad += rows[0].error is not None  # of a file all rows have it, or none
-        self.flagged += any(row.is_anomaly for row in rows)
+        self.anomalies += any(row.p_value is not None and row.p_value <= self.threshold for row in rows)
 
 
 def score_table(
@@ -62,18 +65,18 @@ def score_table(
         if out.is_dir():
             raise IsADirectoryError("is a folder")
         with open_journal(part, _run(files, scorer, alpha), restart=restart) as journal:
-            summary = Summary()
+            summary = Summary(model_threshold(alpha, len(scorer.graphs)))
             rows = _rows(journal, files, scorer, alpha, summary, lambda: progress(summary.files, count))
             try:
                 with closing(rows):
                     write(whole, rows)
                 with whole.open("rb") as stream:
                     os.fsync(stream.fileno())
+                whole.replace(out)
             except BaseException:  # an interrupt, too: the journal has the rows
                 whole.unlink(missing_ok=True)
                 raise
-        whole.replace(out)
-        part.unlink()
+        part.unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"cannot write {printable(out)}: {error.strerror or error}") from error
     return summary

@@ -129,6 +129,9 @@ def test_metrics_count_p_values_and_anomalies_of_each_model(server: Server) -> N
     )
     name = 'quarterturn_anomalies_total{model="colours"}'
     assert after[name] - before.get(name, 0.0) == 1
+    for verdict in ("anomaly", "normal"):
+        name = f'quarterturn_verdicts_total{{verdict="{verdict}"}}'
+        assert after[name] - before.get(name, 0.0) == 1
     for gauge in ("requests_in_flight", "held_bytes", 'queued_images{model="colours"}'):
         assert after[f"quarterturn_{gauge}"] >= 0
 

@@ -120,3 +120,14 @@ def test_a_server_of_one_worker_is_ready_again_within_twice_its_start_up_time(
             assert client.get("/readyz").status_code == 200  # it waits until there is somebody to answer
             assert time.monotonic() - began < 2 * start_up
             assert client.post("/classify", files={"images": HORSE}).status_code == 200
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a process does not learn of its parent's end")
+def test_the_workers_end_with_a_main_process_that_is_killed(tmp_path: Path) -> None:
+    """They would hold the port against the next start, and nobody could reload or stop them."""
+    with server(tmp_path, 2) as (port, workers, _):
+        psutil.Process(workers[0].ppid()).kill()
+        _, alive = psutil.wait_procs(workers, timeout=20)
+        assert not alive
+        with socket.create_server(("127.0.0.1", port)):
+            pass

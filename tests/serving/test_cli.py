@@ -51,7 +51,10 @@ def test_score_writes_one_line_a_file_and_model(tmp_path: Path, models: Path) ->
     out = tmp_path / "scores.csv"
     result = quarterturn("score", tmp_path, "--models", models, "--out", out)
     assert result.returncode == 0, result.stderr
-    assert "2 of 3 files scored, 1 bad, 1 flagged by at least one model at alpha 0.05" in result.stdout
+    assert (
+        "2 of 3 files scored, 1 bad, 1 anomalies at alpha 0.05 (a p-value of 0.025 or less from one of 2 models): "
+        in result.stdout
+    )
     with out.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [(Path(row["path"]).name, row["model"], row["is_anomaly"]) for row in rows] == [
@@ -72,7 +75,7 @@ def test_score_runs_the_models_named_at_the_alpha_given(tmp_path: Path, models: 
     arguments = ["score", str(tmp_path / "white.png"), "--models", str(models), "--out", str(out)]
     result = runner.invoke(app, [*arguments, "--model", "views", "--alpha", "0.001"], catch_exceptions=False)
     assert result.exit_code == 0
-    assert "0 flagged" in result.output
+    assert "0 anomalies at alpha 0.001: " in result.output
     assert "warning: views can never raise the alarm at alpha 0.001" in result.stderr
     (row,) = csv.DictReader(out.read_text().splitlines())
     assert (row["model"], row["is_anomaly"]) == ("views", "false")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import types
@@ -73,6 +74,18 @@ def test_classify_is_the_services_answer(client: Client, url: str) -> None:
     assert answer == httpx.post(f"{url}/classify", files=files, **asked).json()  # type: ignore[arg-type]
     assert [len(result["top"]) for result in answer["results"]] == [2, 2]
     assert_keys_of(answer, client_answers.ClassifyAnswer[client_answers.ClassifyResult])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are bytes on Linux alone")
+def test_a_path_that_is_no_text_is_sent(client: Client, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"a\xff.png")
+    path.write_bytes(BLACK)
+    bad = tmp_path / os.fsdecode(b"b\xff.png")
+    bad.write_bytes(b"no image")
+    with bad.open("rb") as file:
+        answer = client.classify(path, bad, file, on_error="report")
+    assert [result.get("label") is None for result in answer["results"]] == [False, True, True]
+    assert {result["error"]["filename"] for result in answer["results"][1:]} == {"b?.png"}
 
 
 def test_anomaly_score_is_the_services_answer(client: Client) -> None:

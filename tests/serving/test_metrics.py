@@ -37,6 +37,17 @@ def test_p_values_and_anomalies_are_counted_by_model() -> None:
     assert value("quarterturn_p_value_sum") == 0.91
 
 
+def test_verdicts_are_counted() -> None:
+    def values() -> dict[str, float]:
+        samples = [sample for family in metrics().verdicts.collect() for sample in family.samples]
+        return {s.labels["verdict"]: s.value for s in samples if s.name == "quarterturn_verdicts_total"}
+
+    before = {"anomaly": 0.0, "normal": 0.0} | values()
+    metrics().observe_verdicts([{"is_anomaly": True}, {"is_anomaly": False}, {"is_anomaly": False}])
+    metrics().observe_verdicts([{"is_anomaly": True}])
+    assert values() == {"anomaly": before["anomaly"] + 2, "normal": before["normal"] + 2}
+
+
 def test_there_is_one_set_of_metrics() -> None:
     assert metrics() is metrics()
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SERVER = """
 import logging, os, subprocess, sys
 from serving.logs import set_up_logs
@@ -46,3 +48,25 @@ def test_every_line_of_every_process_is_a_record() -> None:
     ):
         assert said.count(expected) == 1, expected
     assert ("stderr", "warning", "\\xff no textchild complains") in said
+
+
+FULL = """
+import logging, os, sys
+from serving.logs import set_up_logs
+from serving.stray_output import catch_stray_output
+catch_stray_output()
+set_up_logs("json")
+for number in range(2000):
+    logging.getLogger("serving.x").warning("a record that has no place")
+    os.write(2, b"a line that has none" * 10 + b"\\n")
+os.write(result := os.open(sys.argv[1], os.O_CREAT | os.O_WRONLY), b"all said")
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the device of a full disk is Linux's")
+def test_a_log_that_cannot_be_written_holds_nothing_up(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    said = tmp_path / "said"
+    with Path("/dev/full").open("w") as full:
+        subprocess.run([sys.executable, "-c", FULL, said], stdout=full, stderr=full, timeout=60, env=environment)
+    assert said.read_text() == "all said"

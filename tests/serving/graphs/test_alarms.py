@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from serving.graphs.alarms import alpha_warnings
+from serving.graphs.alarms import alpha_warnings, calibration_warnings
 from serving.graphs.graph import Graph
 
 
@@ -25,3 +25,13 @@ def test_the_alpha_that_a_warning_names_is_one_that_can_fire(classifier: Graph, 
     for models in (1, 2, 3):
         text = alpha_warnings([graph] * models, 1e-9)[0]
         assert alpha_warnings([graph] * models, float(text.split()[-1])) == []
+
+
+def test_graphs_calibrated_on_different_images_are_warned_of(classifier: Graph, one_class: Graph) -> None:
+    assert calibration_warnings([]) == []
+    assert calibration_warnings([classifier]) == []
+    assert calibration_warnings([classifier, one_class]) == []
+    calibration = one_class.manifest.calibration.model_copy(update={"data": "camera"})
+    other = replace(one_class, manifest=one_class.manifest.model_copy(update={"calibration": calibration}))
+    (warning,) = calibration_warnings([classifier, other])
+    assert warning.startswith("views is calibrated on 'camera' and colours on 'greys'")

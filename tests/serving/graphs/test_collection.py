@@ -125,6 +125,21 @@ def test_without_a_classifier_graphs_of_whole_data_sets_run(tmp_path: Path) -> N
     assert "nothing would run" in refusal(tmp_path, one_class=())
 
 
+def test_of_graphs_calibrated_anew_those_calibrated_on_the_classifiers_images_run(tmp_path: Path) -> None:
+    """``quarterturn calibrate`` leaves the old graphs beside the new ones, and the network's training data as it is."""
+    camera = {"calibrated_on": "camera", "calibration_digest": OTHER_DIGEST}
+    write_graph(tmp_path, "colours")
+    write_graph(tmp_path, "views", formula="transformation")
+    write_graph(tmp_path, "camera-colours", **camera)
+    assert names(load(tmp_path, default_classifier="camera-colours").default) == ["camera-colours", "views"]
+    # One at another size has other pixels of the same images, and so another digest.
+    write_graph(tmp_path, "named-views", formula="transformation", calibrated_on="camera")
+    assert names(load(tmp_path, default_classifier="camera-colours").default) == ["camera-colours", "named-views"]
+    write_graph(tmp_path, "camera-views", formula="transformation", **camera)
+    assert names(load(tmp_path, default_classifier="camera-colours").default) == ["camera-colours", "camera-views"]
+    assert names(load(tmp_path, default_classifier="colours").default) == ["colours", "named-views", "views"]
+
+
 def test_a_classifier_alone(tmp_path: Path) -> None:
     write_graph(tmp_path, "only", formula="kl")
     assert names(load(tmp_path).default) == ["only"]

@@ -138,6 +138,15 @@ def test_a_changed_and_a_new_graph_take_over(
     assert before.collection.classifier().manifest.classes == ["cat", "dog", "frog"]
 
 
+def test_default_models_that_are_calibrated_on_different_images_are_warned_of(
+    live: LiveModels, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "is calibrated on" not in caplog.text
+    replace(tmp_path, "colours", build_graph("colours", calibrated_on="camera").SerializeToString())
+    assert asyncio.run(live.reload())
+    assert "views is calibrated on 'greys' and colours on 'camera'" in caplog.text
+
+
 def test_what_did_not_change_is_not_loaded_again(live: LiveModels, tmp_path: Path) -> None:
     before = live.current
     write_graph(tmp_path, "third", formula="transformation", in_class="cat")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from serving.graphs import run_slots
 from serving.graphs.graph import Graph, load_graph
-from serving.graphs.run_slots import Outputs, RunSlots
+from serving.graphs.run_slots import Outputs, Part, RunSlots
 from serving.graphs.shared_runs import SharedRuns
 from tests.graphs import solid, write_graph
 
@@ -246,3 +246,32 @@ def test_closed_slots_run_what_waits_and_leave_the_loop_alone(graph: Graph, monk
         return outcomes
 
     assert len(asyncio.run(asyncio.wait_for(close(), 60))) == 40
+
+
+class GivenUpLate(Part):
+    """A part whose request is given up between two looks at it: at the third."""
+
+    looks = 0
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "is_given_up":
+            type(self).looks += 1
+            return type(self).looks > 2
+        return super().__getattribute__(name)
+
+
+def test_what_waits_behind_a_part_given_up_just_then_is_run(graph: Graph) -> None:
+    async def outcome() -> Outputs:
+        slots = RunSlots(1)
+        shared = SharedRuns(graph, slots)
+        with slots._changed:  # both are there when the thread looks
+            slots.offer(shared, GivenUpLate([solid(0)] * BATCH))
+            waiting = Part([solid(0)])
+            slots.offer(shared, waiting)
+        try:
+            return await asyncio.wait_for(waiting.future, 5)
+        finally:
+            slots.close()
+
+    assert asyncio.run(outcome())["anomaly_score"].shape == (1,)
+    assert GivenUpLate.looks > 2

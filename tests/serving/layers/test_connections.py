@@ -8,12 +8,14 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import httpx
 import pytest
 
 from serving.layers import connections, unread_answers
 from serving.layers.connections import HEAD_BYTES, HEAD_LOOKS, UNREAD_LOOKS
+from serving.layers.queued_requests import MAX_QUEUED
 from serving.layers.unread_bodies import LINGER_BYTES
 from tests.graphs import write_graph
 from tests.multipart import CONTENT_TYPE, body, part
@@ -161,7 +163,7 @@ def test_a_head_in_drops_ends_a_connection_that_was_good_before(url: str) -> Non
     with connected(url) as connection:
         connection.sendall(GET + b"\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
-        time.sleep(2 * HEAD_SECONDS)  # idle, which uvicorn allows for five seconds
+        time.sleep(2 * HEAD_SECONDS)  # idle, which is allowed for longer
         started = time.monotonic()
         connection.settimeout(LOOK_SECONDS / 2)
         with suppress(ConnectionError):
@@ -171,6 +173,18 @@ def test_a_head_in_drops_ends_a_connection_that_was_good_before(url: str) -> Non
                     assert connection.recv(65536) == b""
                     break
         assert time.monotonic() - started < HEAD_SECONDS + 3
+
+
+def test_an_idle_connection_stays_open_as_long_as_is_set(tmp_path: Path) -> None:
+    write_graph(tmp_path)
+    with local_service(tmp_path, keep_alive_seconds=1.5) as address, connected(address) as connection:
+        for _ in range(2):
+            connection.sendall(GET + b"\r\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+            time.sleep(1)
+        started = time.monotonic() - 1
+        assert until_the_end(connection) == b""
+        assert 1.4 < time.monotonic() - started < 4
 
 
 def test_a_body_that_takes_longer_than_a_head_may_is_waited_for(url: str) -> None:
@@ -192,6 +206,51 @@ def test_a_client_that_does_not_read_loses_its_connection(url: str) -> None:
         connection.sendall(LARGE * 8)
         time.sleep(UNREAD_SECONDS + 10 * LOOK_SECONDS)
         assert len(until_the_end(connection)) < 8 * whole
+
+
+def test_as_many_requests_as_may_wait_are_answered_in_their_order(url: str) -> None:
+    """Sent at once: every second one is of an address that is not there."""
+    paths = [b"/livez", b"/not-there"] * 4 + [b"/livez"]
+    assert len(paths) == MAX_QUEUED + 1
+    last = b"GET /not-there HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    with connected(url) as connection:
+        connection.sendall(b"".join(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n" for path in paths))
+        received = b""
+        while received.count(b"HTTP/1.1 ") < len(paths):
+            received += connection.recv(65536)
+        connection.sendall(last)
+        received += until_the_end(connection)
+    assert re.findall(rb"HTTP/1\.1 (\d+) ", received) == [b"200", b"404"] * 5
+
+
+def test_a_queue_of_requests_without_end_is_not_read(url: str) -> None:
+    """Small requests by the thousand, sent for as long as the server takes them: it ends the connection at once."""
+    with connected(url) as connection:
+        with suppress(ConnectionError):
+            for _ in range(100):
+                connection.sendall(b"GET /livez HTTP/1.1\r\n\r\n" * 1000)
+        answers = until_the_end(connection)
+    assert answers.count(b"HTTP/1.1 ") <= MAX_QUEUED + 1
+    assert httpx.get(f"{url}/livez").status_code == 200
+
+
+@pytest.mark.parametrize("is_read", [True, False])
+def test_a_websocket_is_refused_where_an_answer_is_under_way(url: str, is_read: bool) -> None:
+    """The connection ends, and with it all that is kept for it, also where its client reads nothing of the answer."""
+    upgrade = (
+        b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: eA==\r\n\r\n"
+    )
+    with connected(url, buffer=4096) as connection:
+        connection.sendall(LARGE)
+        assert connection.recv(1, socket.MSG_PEEK) == b"H"
+        time.sleep(0.2)
+        assert connections._unread._held
+        connection.sendall(GET + upgrade)
+        if is_read:
+            received = until_the_end(connection)
+            assert b"HTTP/1.1 403" not in received
+        time.sleep(UNREAD_SECONDS + 10 * LOOK_SECONDS)
+    assert not connections._unread._held
 
 
 def test_of_many_unread_answers_those_that_stand_longest_are_given_up(

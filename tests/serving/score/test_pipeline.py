@@ -96,7 +96,10 @@ def test_a_bad_file_has_a_reason_and_the_others_their_outputs(tmp_path: Path, sc
 def test_stamps_are_those_of_the_files(tmp_path: Path, scorer: Scorer) -> None:
     path = save(tmp_path / "a.png", 0)
     (batch,) = scorer.score([str(path), str(tmp_path / "nowhere")])
-    assert [file.stamp for file in batch.files] == [(path.stat().st_size, path.stat().st_mtime_ns), None]
+    assert [file.stamp for file in batch.files] == [
+        (path.stat().st_size, path.stat().st_mtime_ns, path.stat().st_ctime_ns),
+        None,
+    ]
     assert [current_stamp(file.path) for file in batch.files] == [file.stamp for file in batch.files]
 
 

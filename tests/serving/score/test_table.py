@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from serving.score import pipeline
 from serving.score.image_files import FilesError
 from serving.score.journal import JournalError
 from serving.score.pipeline import FILES_PER_BATCH, Scorer
@@ -90,9 +91,10 @@ def test_the_summary_counts_files(tmp_path: Path, photos: Path, scorer: Scorer) 
     summary = score_table([photos], out, scorer, 0.05, progress=lambda done, total: seen.append((done, total)))
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert len(rows) == 2 * (FILES + 1)
+    anomalies = {row["path"] for row in rows if row["p_value"] is not None and row["p_value"] <= 0.05 / 2}
     flagged = {row["path"] for row in rows if row["is_anomaly"]}
-    assert 0 < len(flagged) < FILES
-    assert summary == Summary(files=FILES + 1, bad=2, flagged=len(flagged), kept=0)
+    assert 0 < len(anomalies) < len(flagged) < FILES  # a row is about its model alone
+    assert summary == Summary(0.05 / 2, files=FILES + 1, bad=2, anomalies=len(anomalies), kept=0)
     assert seen[0] == (0, FILES + 1)
     assert seen[-1] == (FILES + 1, FILES + 1)
     assert names(tmp_path) == ["scores.jsonl"]
@@ -115,6 +117,32 @@ def test_a_run_that_was_killed_goes_on_and_ends_with_the_same_file(
     assert summary.files == FILES + 1
     assert out.read_bytes() == whole.read_bytes()
     assert names(tmp_path) == sorted([out.name, whole.name])
+
+
+def test_a_file_that_could_not_be_read_is_read_once_it_may_be(
+    tmp_path: Path, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``chmod`` leaves it, which changes neither its size nor its content."""
+    photos = save_greys(tmp_path / "photos", range(FILES))
+    locked, content = str(photos / "00000.png"), pipeline._content
+
+    def no_entry(path: str, size: int) -> bytes:
+        if path == locked:
+            raise PermissionError(13, "Permission denied")
+        return content(path, size)
+
+    def interrupt(done: int, total: int) -> None:
+        if done:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "scores.jsonl"
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_content", no_entry)
+        with pytest.raises(KeyboardInterrupt):
+            score_table([photos], out, scorer, 0.05, progress=interrupt)
+    assert "Permission denied" in out.with_name("scores.jsonl.part").read_text()
+    Path(locked).chmod(0o644)
+    assert table(photos, out, scorer).bad == 0
 
 
 def test_a_run_that_is_interrupted_leaves_no_half_written_rows(tmp_path: Path, photos: Path, scorer: Scorer) -> None:
@@ -169,7 +197,7 @@ def test_the_output_does_not_score_itself(tmp_path: Path, scorer: Scorer) -> Non
     photos = save_greys(tmp_path / "photos", [1, 2, 3])
     out = photos / "scores.csv"
     for _ in range(2):
-        assert table(photos, out, scorer) == Summary(files=3)
+        assert table(photos, out, scorer) == Summary(0.05 / 2, files=3)
     assert names(photos) == ["00000.png", "00001.png", "00002.png", "scores.csv"]
 
 
@@ -179,7 +207,7 @@ def test_hostile_file_names_are_scored_like_others(tmp_path: Path, scorer: Score
     for index, name in enumerate(hostile):
         (photos / f"{index:05}.png").rename(photos / os.fsdecode(name))
     out = tmp_path / "scores.jsonl"
-    assert table(photos, out, scorer) == Summary(files=4)
+    assert table(photos, out, scorer) == Summary(0.05 / 2, files=4)
     paths = {Path(json.loads(line)["path"]).name for line in out.read_text(encoding="utf-8").splitlines()}
     assert paths == {r"caf\xe9\xff.png", 'a\n"b",c.png', "=cmd|x.png", "\x1b[31m.png"}
 
