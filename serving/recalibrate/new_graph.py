@@ -45,12 +45,14 @@ class RecalibrationError(RuntimeError):
 class Recalibrated:
     """A written graph: its path, the digest of the file, its manifest, and how its calibration differs from the old.
 
+    ``old_name`` is that of the graph it was made from, which it has replaced where that is its own.
     ``bad`` files gave no image and were left out; ``reasons`` are those of the first BAD_FILES_KEPT of them.
     """
 
     path: Path
     digest: str
     manifest: Manifest
+    old_name: str
     comparison: Comparison
     bad: int
     reasons: tuple[tuple[Path, str], ...]
@@ -108,7 +110,7 @@ def recalibrate(
     )
     _write({target / GRAPH_FILE: data, target / CARD_FILE: recalibrated_card(old_card, facts).encode()})
     return Recalibrated(
-        target / GRAPH_FILE, facts.digest, manifest, facts.comparison, scored.bad, tuple(scored.reasons)
+        target / GRAPH_FILE, facts.digest, manifest, graph.name, facts.comparison, scored.bad, tuple(scored.reasons)
     )
 
 

@@ -13,6 +13,7 @@ from serving.settings import default_models_folder
 
 # With so many images or more, the smallest p-value is 0.01 or less.
 ENOUGH = 99
+_OTHERS = "A verdict is of all models that run: calibrate the others on these images, too."
 
 
 def warnings(done: Recalibrated) -> Iterator[str]:
@@ -40,9 +41,13 @@ def report(done: Recalibrated) -> str:
 
 def _how_to_serve(done: Recalibrated) -> str:
     models = done.path.parents[1]
-    choice = "--default-classifier" if done.manifest.kind == "classifier" else "--one-class"
     folder = "" if models == default_models_folder() else f" --models {shlex.quote(printable(models))}"
-    return (
-        "A server with both models is told which of them runs by default: "
-        f"quarterturn serve {choice} {done.manifest.name}{folder}"
-    )
+    if done.manifest.name == done.old_name:
+        serve = "A server that runs with this folder takes it over at SIGHUP; a new one: quarterturn serve"
+    else:
+        choice = "--default-classifier" if done.manifest.kind == "classifier" else "--one-class"
+        serve = (
+            "A server with both models is told which of them runs by default: "
+            f"quarterturn serve {choice} {done.manifest.name}"
+        )
+    return f"{serve}{folder}\n\n{_OTHERS}"
