@@ -50,10 +50,8 @@ def test_the_report_says_what_was_written_and_how_to_serve_it(done: Recalibrated
     assert text.startswith(f"{done.path}: calibrated on 60 images; 3 left out")
     assert "No difference seen" in text
     folder = Path(done.path).parents[1]
-    assert (
-        f"\n\nA server with both models is told which of them runs by default: quarterturn serve --default-classifier mine --models {folder}\n\n"
-        in text
-    )
+    command = f"quarterturn serve --default-classifier mine --models {folder}"
+    assert f"\n\nA server with both models is told which of them runs by default: {command}\n\n" in text
     assert text.endswith("calibrate the others on these images, too.")
     assert f"SIGHUP; a new one: quarterturn serve --models {folder}\n" in report(replace(done, old_name="mine"))
     one_class = done.manifest.model_copy(update={"kind": "one_class"})
