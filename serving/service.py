@@ -27,6 +27,7 @@ from starlette.routing import Route
 from serving.api_service import ApiService
 from serving.demo import demo_routes
 from serving.graphs.live_models import LiveModels
+from serving.graphs.providers import available_cores
 from serving.images.image_file import ignore_metadata_warnings
 from serving.logs import set_up_logs
 from serving.metrics import metrics_page
@@ -37,6 +38,7 @@ from serving.processes.model_check import ModelCheckError, check_at_start
 from serving.processes.parent import Parent
 from serving.processes.server_folder import server_folder
 from serving.processes.supervisor import supervise
+from serving.requests.decoding import Decoder
 from serving.requests.endpoints import Endpoints
 from serving.requests.heap import keep_large_blocks_apart
 from serving.requests.room import Room
@@ -87,8 +89,9 @@ class Quarterturn:
         if settings.gpu is None:
             settings = settings.model_copy(update={"gpu": max(0, (server_context.worker_index or 1) - 1)})
         room = Room(settings.max_in_flight, settings.max_held_bytes, settings.max_reading)
-        self.live = LiveModels(settings, lambda: room.requests)
-        self.endpoints = Endpoints(settings, self.live, room)
+        decoder = Decoder(available_cores(), settings.max_image_pixels, settings.max_decoding_bytes)
+        self.live = LiveModels(settings, lambda: room.requests, lambda: decoder.at_work)
+        self.endpoints = Endpoints(settings, self.live, room, decoder)
         self.posts = {"/classify": self.endpoints.classify, "/anomaly_score": self.endpoints.anomaly_score}
         self._parent = Parent()
         self._tasks: set[asyncio.Task[object]] = set()

@@ -19,7 +19,7 @@ from serving.graphs.graph import Graph, GraphError, load_graph
 from serving.graphs.inference import batch_sizes, warm_all, work
 from serving.graphs.lock_file import LockError
 from serving.graphs.providers import CUDA, ProviderError, available_cores
-from serving.graphs.run_slots import RunSlots
+from serving.graphs.run_slots import RunSlots, nothing
 from serving.graphs.session_on_own_cores import own_cores
 from serving.graphs.shared_runs import SharedRuns, unbounded
 from serving.metrics import metrics
@@ -56,10 +56,15 @@ class LoadedModels:
 class LiveModels:
     """Holds the models that are live. ``current`` is for the event loop; take it once a request."""
 
-    def __init__(self, settings: Settings, requests: Callable[[], float] = unbounded) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        requests: Callable[[], float] = unbounded,
+        decoding: Callable[[], int] = nothing,
+    ) -> None:
         """Load, check and warm the models folder. Raises CollectionError, LockError, GraphError and ProviderError.
 
-        ``requests``: see ``SharedRuns``.
+        ``requests``: see ``SharedRuns``; ``decoding``: see ``RunSlots``.
         """
         self._requests = requests
         self._threads_are_set = settings.threads is not None
@@ -67,7 +72,8 @@ class LiveModels:
         self._reloading = asyncio.Lock()
         collection = self._load()
         runs = _runs_side_by_side(self._settings, collection)
-        self._slots = RunSlots(runs, loop_runs=_fills_few_cores(self._settings, collection, runs))
+        loop_runs = _fills_few_cores(self._settings, collection, runs)
+        self._slots = RunSlots(runs, loop_runs=loop_runs, decoding=decoding)
         self._cores = runs * (self._settings.threads or 1)
         self.current = self._warmed(collection, {})
 

@@ -16,7 +16,7 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,11 @@ Outputs = dict[str, NDArray[np.float32]]
 Image = NDArray[np.uint8]
 
 
+def nothing() -> int:
+    """Return how many images are decoded where nothing is."""
+    return 0
+
+
 @dataclass(eq=False)
 class Part:
     """Some images of one request, to be run together: as many as a warmed batch holds."""
@@ -61,12 +66,14 @@ class RunSlots:
 
     A thread that is done takes what waits next by itself: between two runs it does not wait for the event loop.
     ``loop_runs``: the loop that offers takes the place of a thread once a full batch waits for every slot, and gives it
-    back when that has not been so for a while, or no other thread is at work.
+    back when that has not been so for a while, or no other thread is at work. ``decoding`` says how many images other
+    threads decode, or are to: no run has all the cores beside them.
     """
 
-    def __init__(self, slots: int, *, loop_runs: bool = False) -> None:
+    def __init__(self, slots: int, *, loop_runs: bool = False, decoding: Callable[[], int] = nothing) -> None:
         self._slots = slots
         self._loop_runs = loop_runs
+        self._decoding = decoding
         self._changed = threading.Condition()
         self._graphs: deque[SharedRuns] = deque()  # those with something to run, in turn
         self._runs = 0  # under way in threads
@@ -247,7 +254,7 @@ class RunSlots:
         For a large graph only other large ones count: a light run beside it is soon over. One that has all the cores
         itself is waited for, as ``_take`` says.
         """
-        if self._loop is not None:
+        if self._loop is not None or self._decoding():
             return False
         if graph.is_large:
             return not self._large_runs and not any(other.is_large for other in self._graphs)

@@ -24,6 +24,7 @@ class Decoder:
     """Decodes and fits uploads in threads of its own.
 
     ``max_pixels`` bounds an image, judged from its header; ``max_bytes`` the memory of those decoded at a time.
+    ``at_work``: images that are in the threads, or wait for one.
     """
 
     def __init__(self, threads: int, max_pixels: int, max_bytes: int) -> None:
@@ -31,6 +32,7 @@ class Decoder:
         self._side_by_side = threads
         self._max_pixels = max_pixels
         self._room = DecodingRoom(max_bytes)
+        self.at_work = 0
 
     async def fit(self, uploads: Sequence[Upload], fittings: Iterable[Fitting]) -> list[Fitted | ApiError]:
         """Return each upload at every size wanted, or the error that says what is wrong with it, in their order.
@@ -62,6 +64,13 @@ class Decoder:
         return outcome
 
     async def _in_thread(self, upload: Upload, index: int, fittings: set[Fitting]) -> Fitted | ApiError:
+        self.at_work += 1
+        try:
+            return await self._fitted(upload, index, fittings)
+        finally:
+            self.at_work -= 1
+
+    async def _fitted(self, upload: Upload, index: int, fittings: set[Fitting]) -> Fitted | ApiError:
         loop = asyncio.get_running_loop()
         outcome = await loop.run_in_executor(self._threads, self._fit_if_room, upload, index, fittings)
         if not isinstance(outcome, int):

@@ -19,7 +19,6 @@ from serving.graphs.alarms import alpha_warnings
 from serving.graphs.graph import Graph
 from serving.graphs.inference import work
 from serving.graphs.live_models import LiveModels, LoadedModels
-from serving.graphs.providers import available_cores
 from serving.graphs.run_slots import Outputs
 from serving.graphs.shared_runs import SharedRuns
 from serving.images.fitting import Fitted
@@ -42,11 +41,11 @@ Result = dict[str, Any]
 class Endpoints:
     """Answers requests with the live models, within the limits of the settings."""
 
-    def __init__(self, settings: Settings, models: LiveModels, room: Room) -> None:
+    def __init__(self, settings: Settings, models: LiveModels, room: Room, decoder: Decoder) -> None:
         self._settings = settings
         self._models = models
         self._limits = UploadLimits(settings.max_request_bytes, settings.max_image_bytes, settings.max_images)
-        self._decoder = Decoder(available_cores(), settings.max_image_pixels, settings.max_decoding_bytes)
+        self._decoder = decoder
         self._patience = Patience(settings.max_request_seconds)
         self._room = room
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from serving.graphs import run_slots
 from serving.graphs.graph import Graph, load_graph
 from serving.graphs.inference import batch_sizes
-from serving.graphs.run_slots import Outputs, RunSlots
+from serving.graphs.run_slots import Outputs, RunSlots, nothing
 from serving.graphs.shared_runs import SharedRuns
 from tests.graphs import solid, write_graph
 
@@ -28,7 +28,14 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
 class Runs:
     """Shared runs of a graph whose every run waits for the gate; the batch sizes that ran."""
 
-    def __init__(self, graph: Graph, monkeypatch: pytest.MonkeyPatch, slots: int = 1, wait: float = 0.0) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        monkeypatch: pytest.MonkeyPatch,
+        slots: int = 1,
+        wait: float = 0.0,
+        decoding: Callable[[], int] = nothing,
+    ) -> None:
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Event()
@@ -43,7 +50,7 @@ class Runs:
             return run(graph, images)
 
         monkeypatch.setattr(Graph, "run", run_after_gate)
-        self.slots = RunSlots(slots)
+        self.slots = RunSlots(slots, decoding=decoding)
         self.shared = SharedRuns(graph, self.slots, wait=wait, batch=self.sizes.append)
 
     def all_at_once(self, *requests: list[int]) -> list[Outputs | BaseException]:
@@ -251,6 +258,18 @@ def test_a_run_that_is_alone_is_wide(tmp_path: Path, graph: Graph, monkeypatch: 
         ((light,), ["light, wide"]),
     ]:
         assert asyncio.run(widths.side_by_side(*order)) == ran
+
+
+def test_no_run_is_wide_while_images_are_decoded(tmp_path: Path, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its threads would wait for each other behind those that decode."""
+    decoding = 1
+    runs = Runs(graph, monkeypatch, slots=2, decoding=lambda: decoding)
+    widths = Widths(tmp_path, graph, runs, monkeypatch)
+    for one in (widths.light, widths.large):
+        decoding = 1
+        (beside,) = asyncio.run(widths.side_by_side(one))
+        decoding = 0
+        assert asyncio.run(widths.side_by_side(one)) == [f"{beside}, wide"]
 
 
 @pytest.mark.parametrize("has_all_cores", [True, False])

@@ -66,6 +66,31 @@ def test_large_files_are_decoded_in_threads_in_their_order(decoder: Decoder, thr
     assert all(name.startswith("decode") for name in threads)
 
 
+def test_images_in_threads_are_counted_until_they_are_done(decoder: Decoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate, fit = threading.Event(), OpenedImage.fit
+
+    def fit_after_gate(*arguments: Any) -> Any:
+        assert gate.wait(30)
+        return fit(*arguments)
+
+    monkeypatch.setattr(OpenedImage, "fit", fit_after_gate)
+
+    async def counts() -> list[int]:
+        three = asyncio.create_task(decoder.fit(uploads(LARGE, LARGE, LARGE), [FITTING]))
+        failing = asyncio.create_task(decoder.fit(uploads(b"no image" * SMALL_BYTES), [FITTING]))
+        given_up = asyncio.create_task(decoder.fit(uploads(LARGE), [FITTING]))
+        await asyncio.sleep(0.01)
+        found = [decoder.at_work]
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        found.append(decoder.at_work)
+        gate.set()
+        await asyncio.gather(three, failing)
+        return [*found, decoder.at_work]
+
+    assert asyncio.run(counts()) == [2 + 1 + 1, 2 + 1, 0]  # of one request as many at a time as there are threads
+
+
 def test_few_bytes_of_many_pixels_are_decoded_in_a_thread(decoder: Decoder, threads: list[str]) -> None:
     image = encoded(Image.new("RGB", (300, 300), (5, 5, 5)))
     assert len(image) < SMALL_BYTES
