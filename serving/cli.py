@@ -81,8 +81,7 @@ def score(
         raise typer.BadParameter("takes a number between 0 and 1, both excluded", param_hint="--alpha")
     writer_for(out)
     scorer = Scorer.load(settings, model or [])
-    warnings = [warning for graph in scorer.graphs for warning in alpha_warnings([graph], alpha)]
-    for warning in (*warnings, *calibration_warnings(scorer.graphs)):
+    for warning in (*alpha_warnings(scorer.graphs, alpha), *calibration_warnings(scorer.graphs)):
         typer.echo(f"warning: {warning}", err=True)
     try:
         with progress_of("scoring") as progress:

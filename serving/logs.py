@@ -96,13 +96,21 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "process": record.process,
-            "message": record.getMessage(),
+            "message": _message(record),
         }
         if (number := request_id.get()) is not None:
             fields["request_id"] = number
         if record.exc_info:
             fields["traceback"] = self.formatException(record.exc_info)
         return json.dumps(fields)
+
+
+def _message(record: logging.LogRecord) -> str:
+    """Return a record's message, also where a program has given it other values than its text has places for."""
+    try:
+        return record.getMessage()
+    except Exception:
+        return f"{record.msg} {record.args}"
 
 
 def escaped(text: str) -> str:

@@ -35,9 +35,9 @@ from serving.openapi.forms_and_answers import AnomalyAnswer, AnomalyForm, Classi
 from serving.processes.hangups import POSSIBLE, hold_hangups, release_hangups
 from serving.processes.manager_sockets import keep_manager_private
 from serving.processes.model_check import ModelCheckError, check_at_start
-from serving.processes.parent import Parent
+from serving.processes.parent import be_parent, is_orphan
 from serving.processes.server_folder import server_folder
-from serving.processes.supervisor import supervise
+from serving.processes.supervisor import seconds_to_end, supervise
 from serving.requests.decoding import Decoder
 from serving.requests.endpoints import Endpoints
 from serving.requests.heap import keep_large_blocks_apart
@@ -93,7 +93,7 @@ class Quarterturn:
         self.live = LiveModels(settings, lambda: room.requests, lambda: decoder.at_work)
         self.endpoints = Endpoints(settings, self.live, room, decoder)
         self.posts = {"/classify": self.endpoints.classify, "/anomaly_score": self.endpoints.anomaly_score}
-        self._parent = Parent()
+        self._seconds_to_end = seconds_to_end(settings)
         self._tasks: set[asyncio.Task[object]] = set()
 
     @bentoml.on_deployment  # type: ignore[untyped-decorator]
@@ -119,7 +119,8 @@ class Quarterturn:
         except (ModelCheckError, SettingsError, OSError) as error:
             raise bentoml.exceptions.BentoMLException(str(error)) from error
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(check.server.metrics)
-        supervise(check.server, settings.max_request_seconds)
+        be_parent()
+        supervise(check.server, settings)
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def begin(self) -> None:
@@ -160,10 +161,12 @@ class Quarterturn:
             await asyncio.sleep(GAUGE_SECONDS)
 
     async def _end_with_parent(self) -> None:
-        while not self._parent.is_gone():
+        while not is_orphan(os.environ):
             await asyncio.sleep(PARENT_SECONDS)
         logger.error("the main process is gone: this worker ends")
         signal.raise_signal(signal.SIGTERM)
+        await asyncio.sleep(self._seconds_to_end)  # as long as the main process would wait
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def _keep(self, work: Coroutine[Any, Any, object]) -> None:
         """Run ``work`` as a task; the loop itself would not keep it from the garbage collector."""

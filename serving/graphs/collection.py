@@ -206,9 +206,12 @@ def _matching_one_class(graphs: Sequence[Graph], classifier: Graph | None) -> li
     digest = classifier.manifest.training_data.digest
     matching = [graph for graph in whole if graph.manifest.training_data.digest == digest]
     wanted = classifier.manifest.calibration
-    same_images = [graph for graph in matching if graph.manifest.calibration.digest == wanted.digest]
-    same_name = [graph for graph in matching if graph.manifest.calibration.data == wanted.data]
-    return same_images or same_name or matching
+    alike = [  # at another size the same images have other pixels, and so another digest
+        graph
+        for graph in matching
+        if graph.manifest.calibration.digest == wanted.digest or graph.manifest.calibration.data == wanted.data
+    ]
+    return alike or matching
 
 
 def _set_model(graphs: Sequence[Graph], name: str, kind: str, field: str = "one_class") -> Graph:

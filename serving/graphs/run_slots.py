@@ -67,7 +67,7 @@ class RunSlots:
     A thread that is done takes what waits next by itself: between two runs it does not wait for the event loop.
     ``loop_runs``: the loop that offers takes the place of a thread once a full batch waits for every slot, and gives it
     back when that has not been so for a while, or no other thread is at work. ``decoding`` says how many images other
-    threads decode, or are to: no run has all the cores beside them.
+    threads decode, or are to: where these take half of the cores or more, no run has all of them.
     """
 
     def __init__(self, slots: int, *, loop_runs: bool = False, decoding: Callable[[], int] = nothing) -> None:
@@ -254,7 +254,7 @@ class RunSlots:
         For a large graph only other large ones count: a light run beside it is soon over. One that has all the cores
         itself is waited for, as ``_take`` says.
         """
-        if self._loop is not None or self._decoding():
+        if self._loop is not None or 2 * self._decoding() >= self._slots:
             return False
         if graph.is_large:
             return not self._large_runs and not any(other.is_large for other in self._graphs)

@@ -38,8 +38,8 @@ _unread = UnreadAnswers()
 class BoundedConnection(HttpToolsProtocol):
     """uvicorn's protocol, which answers a head above HEAD_BYTES with 431 and ends connections that stand still.
 
-    It is closed, too, where more than MAX_QUEUED requests wait behind one another, and at its client's wish for a
-    WebSocket: such a protocol would take over the connection, and with it the bounds.
+    Where more than MAX_QUEUED requests come behind one, it ends with their answers. It ends, too, at its client's wish
+    for a WebSocket: such a protocol would take over the connection, and with it the bounds.
 
     It counts what a read of the socket brings, so that a head which begins in the read where a request ended may be
     larger by a read. Where an earlier request is still being answered, the connection is closed without the 431, which
@@ -53,7 +53,8 @@ class BoundedConnection(HttpToolsProtocol):
             self.timeout_keep_alive = keep_alive_seconds  # type: ignore[assignment]  # whole ones are not needed
         self._loose_bytes = 0  # read since the parser last had a whole head or a piece of a body
         self._running: RequestResponseCycle | None = None  # of ``cycle``, the newest, and those in ``pipeline``
-        self._is_too_much = False
+        self._is_too_large = False
+        self._is_queue_full = False
         self._refused = False
         self._linger_bytes = LINGER_BYTES
         self._head_looks = 0
@@ -121,10 +122,10 @@ class BoundedConnection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin a request. Raises ValueError, on which the parser gives up, for a large head and a long queue."""
         if self._loose_bytes > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
-            self._is_too_much = True
+            self._is_too_large = True
             raise ValueError("the head is too large")
         if len(self.pipeline) >= MAX_QUEUED:
-            self._is_too_much = True
+            self._is_queue_full = True
             raise ValueError("too many requests wait")
         self._loose_bytes = self._head_looks = 0
         super().on_headers_complete()
@@ -147,7 +148,10 @@ class BoundedConnection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what cannot be parsed."""
-        if self._is_too_much:
+        if self._is_queue_full:
+            self._refused = True
+            self.cycle.keep_alive = False  # the last that waits
+        elif self._is_too_large:
             self._refuse()
         else:
             super().send_400_response(msg)

@@ -18,7 +18,8 @@ MAX_QUEUED = 8
 class HeldReading(FlowControl):
     """uvicorn's flow control of a connection, which does not go on to read while ``queue`` holds a request.
 
-    The body of the request under way is complete then, so nobody waits in vain.
+    The body of the request under way is complete then, so it waits for nothing; but that its client has left is seen
+    only once the queue is empty.
     """
 
     def __init__(self, transport: asyncio.Transport, queue: Sized) -> None:

@@ -7,14 +7,21 @@ nobody to replace, reload or stop them.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+
+# Not QUARTERTURN_...: it is no setting.
+VARIABLE = "_QUARTERTURN_MAIN_PROCESS"
 
 
-class Parent:
-    """The process that started this one; to be made before it may have ended."""
+def be_parent() -> None:
+    """Tell the children of this process, from now on, that it is the main one."""
+    os.environ[VARIABLE] = str(os.getpid())
 
-    def __init__(self) -> None:
-        self._pid = os.getppid()
 
-    def is_gone(self) -> bool:
-        """Say whether it has ended; never on Windows, where a process keeps its parent's number."""
-        return os.getppid() != self._pid
+def is_orphan(environment: Mapping[str, str]) -> bool:
+    """Say whether the main process that started this one has ended; never where there was none, or on Windows.
+
+    Asked of the number it gave, as it may have ended before anything was asked here.
+    """
+    main = environment.get(VARIABLE, "")
+    return os.name == "posix" and main not in ("", str(os.getpid()), str(os.getppid()))

@@ -25,6 +25,7 @@ from serving.metrics import drop_gauges_of_others, metrics
 from serving.processes.hangups import POSSIBLE, HangupThread
 from serving.processes.model_check import ModelCheckError, check_apart
 from serving.processes.server_folder import ServerFolder
+from serving.settings import Settings
 
 # No worker is looked after more often than that, so that one that cannot start is not restarted without a pause.
 PAUSE_SECONDS = 0.5
@@ -36,7 +37,12 @@ _WORKER_MODULE = "_bentoml_impl.worker.service"
 logger = logging.getLogger(__name__)
 
 
-def supervise(server: ServerFolder, max_request_seconds: float) -> None:
+def seconds_to_end(settings: Settings) -> float:
+    """Return how long after SIGTERM a worker that is still there is killed."""
+    return settings.max_request_seconds + DRAIN_SECONDS
+
+
+def supervise(server: ServerFolder, settings: Settings) -> None:
     """Act at SIGHUP, and look after the workers once the process manager runs.
 
     To be called in the main thread, which holds SIGHUP, before the manager starts.
@@ -45,7 +51,7 @@ def supervise(server: ServerFolder, max_request_seconds: float) -> None:
         return
     hangups = HangupThread(lambda: reload_models(server))
     hangups.start()
-    IOLoop.current().add_callback(_take_over, server, hangups, max_request_seconds + DRAIN_SECONDS)
+    IOLoop.current().add_callback(_take_over, server, hangups, seconds_to_end(settings))
 
 
 def reload_models(server: ServerFolder) -> bool:
@@ -77,7 +83,7 @@ def workers() -> list[psutil.Process]:
     return found
 
 
-def _take_over(server: ServerFolder, hangups: HangupThread, seconds_to_end: float) -> None:
+def _take_over(server: ServerFolder, hangups: HangupThread, seconds: float) -> None:
     manager = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)  # circus.sighandler.SysHandler
     signal.signal(signal.SIGHUP, hangups.pass_on)
     arbiter = getattr(getattr(manager, "controller", None), "arbiter", None)
@@ -86,7 +92,7 @@ def _take_over(server: ServerFolder, hangups: HangupThread, seconds_to_end: floa
         return
     for watcher in arbiter.iter_watchers():
         watcher.respawn = True
-        watcher.graceful_timeout = seconds_to_end
+        watcher.graceful_timeout = seconds
     signal.signal(signal.SIGCHLD, _Replacer(arbiter, server))
 
 

@@ -26,8 +26,8 @@ def warnings(done: Recalibrated) -> Iterator[str]:
     if n < ENOUGH:
         yield (
             f"warning: with {n} images the smallest p-value is {smallest_alpha(n):.2g}, and an alpha below it never "
-            f"fires; {ENOUGH} images or more would do for alpha 0.01, and as many for each of several models that "
-            "answer together"
+            f"fires; {ENOUGH} images or more would do for alpha 0.01 where one model runs, {2 * ENOUGH + 1} where two "
+            "do"
         )
 
 

@@ -20,7 +20,7 @@ from serving.printable import printable
 from serving.score.pipeline import ReadFile, Stamp, current_stamp
 from serving.score.rows import COLUMNS, Row
 
-VERSION = 1
+VERSION = 2
 _KEY = "quarterturn score"
 _OF_FILE = 2  # path and model, the columns of a row that a journal's line holds but once
 

@@ -80,6 +80,10 @@ def test_score_runs_the_models_named_at_the_alpha_given(tmp_path: Path, models: 
     (row,) = csv.DictReader(out.read_text().splitlines())
     assert (row["model"], row["is_anomaly"]) == ("views", "false")
     assert runner.invoke(app, [*arguments, "--alpha", "1.5"]).exit_code == 2
+    # Of two models each has half of alpha.
+    result = runner.invoke(app, [*arguments, "--alpha", "0.015"], catch_exceptions=False)
+    assert "warning: views can never raise the alarm at alpha 0.015" in result.stderr
+    assert "0 anomalies at alpha 0.015 (a p-value of 0.0075 or less from one of 2 models)" in result.output
 
 
 @pytest.mark.parametrize("ending", [".jsonl", ".parquet"])

@@ -177,14 +177,14 @@ def test_a_head_in_drops_ends_a_connection_that_was_good_before(url: str) -> Non
 
 def test_an_idle_connection_stays_open_as_long_as_is_set(tmp_path: Path) -> None:
     write_graph(tmp_path)
-    with local_service(tmp_path, keep_alive_seconds=1.5) as address, connected(address) as connection:
+    with local_service(tmp_path, keep_alive_seconds=4) as address, connected(address) as connection:
         for _ in range(2):
             connection.sendall(GET + b"\r\n")
             assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+            started = time.monotonic()
             time.sleep(1)
-        started = time.monotonic() - 1
         assert until_the_end(connection) == b""
-        assert 1.4 < time.monotonic() - started < 4
+        assert 3.9 < time.monotonic() - started < 10
 
 
 def test_a_body_that_takes_longer_than_a_head_may_is_waited_for(url: str) -> None:
@@ -217,14 +217,24 @@ def test_as_many_requests_as_may_wait_are_answered_in_their_order(url: str) -> N
         connection.sendall(b"".join(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n" for path in paths))
         received = b""
         while received.count(b"HTTP/1.1 ") < len(paths):
-            received += connection.recv(65536)
+            data = connection.recv(65536)
+            assert data
+            received += data
         connection.sendall(last)
         received += until_the_end(connection)
     assert re.findall(rb"HTTP/1\.1 (\d+) ", received) == [b"200", b"404"] * 5
 
 
+def test_of_more_requests_than_may_wait_those_are_answered_and_no_more(url: str) -> None:
+    with connected(url) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\n\r\n" * (MAX_QUEUED + 2))
+        answers = until_the_end(connection)
+    assert answers.count(b"HTTP/1.1 200 ") == MAX_QUEUED + 1
+    assert answers.count(b"connection: close") == 1
+
+
 def test_a_queue_of_requests_without_end_is_not_read(url: str) -> None:
-    """Small requests by the thousand, sent for as long as the server takes them: it ends the connection at once."""
+    """Small requests by the thousand, sent for as long as the server takes them."""
     with connected(url) as connection:
         with suppress(ConnectionError):
             for _ in range(100):
@@ -243,8 +253,10 @@ def test_a_websocket_is_refused_where_an_answer_is_under_way(url: str, is_read: 
     with connected(url, buffer=4096) as connection:
         connection.sendall(LARGE)
         assert connection.recv(1, socket.MSG_PEEK) == b"H"
-        time.sleep(0.2)
-        assert connections._unread._held
+        deadline = time.monotonic() + 30
+        while not connections._unread._held:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
         connection.sendall(GET + upgrade)
         if is_read:
             received = until_the_end(connection)

@@ -128,6 +128,11 @@ def test_a_json_line_says_what_a_record_holds() -> None:
     assert fields["time"].endswith("+00:00")
 
 
+def test_a_record_with_other_values_than_places_is_a_line_all_the_same() -> None:
+    record = logging.LogRecord("x", logging.ERROR, "", 0, "two %s %s", ("one",), None)
+    assert json.loads(JsonFormatter().format(record))["message"] == "two %s %s ('one',)"
+
+
 def test_escapes_leave_plain_text_alone() -> None:
     assert escaped("naïve Größe 猫.png") == "naïve Größe 猫.png"
     assert escaped("a\r\nb\x1b[0m\u2028") == "a\\r\\nb\\x1b[0m\\u2028"
