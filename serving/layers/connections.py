@@ -52,7 +52,7 @@ class BoundedConnection(HttpToolsProtocol):
         if keep_alive_seconds is not None:
             self.timeout_keep_alive = keep_alive_seconds  # type: ignore[assignment]  # whole ones are not needed
         self._loose_bytes = 0  # read since the parser last had a whole head or a piece of a body
-        self._running: RequestResponseCycle | None = None  # of ``cycle``, the newest, and those in ``pipeline``
+        self._running: RequestResponseCycle | None = None  # ``cycle`` is the newest; those between are in ``pipeline``
         self._is_too_large = False
         self._is_queue_full = False
         self._refused = False
@@ -129,7 +129,7 @@ class BoundedConnection(HttpToolsProtocol):
             raise ValueError("too many requests wait")
         self._loose_bytes = self._head_looks = 0
         super().on_headers_complete()
-        if self.cycle is not None:  # else the connection is another protocol's from now on
+        if self.cycle is not None:  # else the first wishes for a WebSocket
             self.cycle.transport = self._answers  # type: ignore[assignment]
         if not self.pipeline:
             self._running = self.cycle
