@@ -89,12 +89,13 @@ def score(
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on from here", err=True)
         raise typer.Exit(130) from None
+    noun = "anomaly" if summary.anomalies == 1 else "anomalies"
     count = len(scorer.graphs)
     shared = "" if count == 1 else f" (a p-value of {summary.threshold:g} or less from one of {count} models)"
     before = f", {summary.kept} of them by the interrupted run" if summary.kept else ""
     typer.echo(
         f"{summary.files - summary.bad} of {summary.files} files scored{before}, {summary.bad} bad, "
-        f"{summary.anomalies} anomalies at alpha {alpha:g}{shared}: {printable(out)}"
+        f"{summary.anomalies} {noun} at alpha {alpha:g}{shared}: {printable(out)}"
     )
 
 

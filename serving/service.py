@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
 import signal
 import threading
@@ -35,7 +34,7 @@ from serving.openapi.forms_and_answers import AnomalyAnswer, AnomalyForm, Classi
 from serving.processes.hangups import POSSIBLE, hold_hangups, release_hangups
 from serving.processes.manager_sockets import keep_manager_private
 from serving.processes.model_check import ModelCheckError, check_at_start
-from serving.processes.parent import be_parent, is_orphan
+from serving.processes.parent import be_parent, end_with_parent
 from serving.processes.server_folder import server_folder
 from serving.processes.supervisor import seconds_to_end, supervise
 from serving.requests.decoding import Decoder
@@ -47,10 +46,6 @@ from serving.stray_output import catch_stray_output
 
 # Gauges are read by Prometheus every some seconds; setting them at every request would cost more than counting it.
 GAUGE_SECONDS = 1.0
-# A worker looks so often whether the main process is still there.
-PARENT_SECONDS = 1.0
-
-logger = logging.getLogger(__name__)
 
 
 async def _models(request: Request) -> Response:
@@ -127,7 +122,7 @@ class Quarterturn:
         """From now on sample the gauges, end with the main process, and reload the models at SIGHUP."""
         gc.freeze()  # what is there now, stays: a full collection would hold up everything, 55 ms where it was measured
         self._keep(self._sample_gauges())
-        self._keep(self._end_with_parent())
+        self._keep(end_with_parent(self._seconds_to_end))
         self._keep(asyncio.to_thread(self.live.widen))
         if threading.current_thread() is threading.main_thread() and POSSIBLE:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
@@ -159,14 +154,6 @@ class Quarterturn:
         while True:
             self.endpoints.sample()
             await asyncio.sleep(GAUGE_SECONDS)
-
-    async def _end_with_parent(self) -> None:
-        while not is_orphan(os.environ):
-            await asyncio.sleep(PARENT_SECONDS)
-        logger.error("the main process is gone: this worker ends")
-        signal.raise_signal(signal.SIGTERM)
-        await asyncio.sleep(self._seconds_to_end)  # as long as the main process would wait
-        os.kill(os.getpid(), signal.SIGKILL)
 
     def _keep(self, work: Coroutine[Any, Any, object]) -> None:
         """Run ``work`` as a task; the loop itself would not keep it from the garbage collector."""

@@ -25,17 +25,17 @@ def alpha_warnings(graphs: Sequence[Graph], alpha: float) -> list[str]:
 
 
 def calibration_warnings(graphs: Sequence[Graph]) -> list[str]:
-    """Say which graphs were calibrated on other images than the first of those that run together, by their names.
+    """Say which of the graphs that answer together were calibrated on images of another name than the first one's.
 
-    One of them was calibrated anew and the others not, so the alarms of some come more or less often than alpha says.
+    One of them was calibrated anew and the others were not.
     """
     if not graphs:
         return []
     first, *others = graphs
     expected = first.manifest.calibration.data
     return [
-        f"{graph.name} is calibrated on {graph.manifest.calibration.data!r} and {first.name} on {expected!r}: images "
-        "that are like the one set alone raise other than alpha's share of false alarms with the other model"
+        f"{graph.name} is calibrated on {graph.manifest.calibration.data!r} and {first.name} on {expected!r}: on "
+        "images like those of one alone, the other raises false alarms more or less often than alpha says"
         for graph in others
         if graph.manifest.calibration.data != expected
     ]

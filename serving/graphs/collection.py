@@ -196,8 +196,10 @@ def _default_classifier(graphs: Sequence[Graph], name: str | None) -> Graph | No
 
 
 def _matching_one_class(graphs: Sequence[Graph], classifier: Graph | None) -> list[Graph]:
-    """Return those whose normal is the classifier's whole training set; where some of them are calibrated on the same
-    images as it is, or on images of the same name, these alone: the others are of before ``quarterturn calibrate``.
+    """Return the one-class graphs whose normal is the classifier's whole training set.
+
+    Where some of them are calibrated on the images that it is, or on images of the same name, these alone: the others
+    are of before ``quarterturn calibrate``.
     """
     one_class = [graph for graph in graphs if graph.manifest.kind == "one_class"]
     whole = [graph for graph in one_class if graph.manifest.training_data.in_class is None]

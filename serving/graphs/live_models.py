@@ -19,7 +19,7 @@ from serving.graphs.graph import Graph, GraphError, load_graph
 from serving.graphs.inference import batch_sizes, warm_all, work
 from serving.graphs.lock_file import LockError
 from serving.graphs.providers import CUDA, ProviderError, available_cores
-from serving.graphs.run_slots import RunSlots, nothing
+from serving.graphs.run_slots import RunSlots, no_decoding
 from serving.graphs.session_on_own_cores import own_cores
 from serving.graphs.shared_runs import SharedRuns, unbounded
 from serving.metrics import metrics
@@ -60,7 +60,7 @@ class LiveModels:
         self,
         settings: Settings,
         requests: Callable[[], float] = unbounded,
-        decoding: Callable[[], int] = nothing,
+        decoding: Callable[[], int] = no_decoding,
     ) -> None:
         """Load, check and warm the models folder. Raises CollectionError, LockError, GraphError and ProviderError.
 

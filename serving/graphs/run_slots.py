@@ -41,7 +41,7 @@ Outputs = dict[str, NDArray[np.float32]]
 Image = NDArray[np.uint8]
 
 
-def nothing() -> int:
+def no_decoding() -> int:
     """Return how many images are decoded where nothing is."""
     return 0
 
@@ -70,7 +70,7 @@ class RunSlots:
     threads decode, or are to: where these take half of the cores or more, no run has all of them.
     """
 
-    def __init__(self, slots: int, *, loop_runs: bool = False, decoding: Callable[[], int] = nothing) -> None:
+    def __init__(self, slots: int, *, loop_runs: bool = False, decoding: Callable[[], int] = no_decoding) -> None:
         self._slots = slots
         self._loop_runs = loop_runs
         self._decoding = decoding

@@ -6,16 +6,32 @@ nobody to replace, reload or stop them.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
+import signal
 from collections.abc import Mapping
 
+LOOK_SECONDS = 1.0
 # Not QUARTERTURN_...: it is no setting.
 VARIABLE = "_QUARTERTURN_MAIN_PROCESS"
+
+logger = logging.getLogger(__name__)
 
 
 def be_parent() -> None:
     """Tell the children of this process, from now on, that it is the main one."""
     os.environ[VARIABLE] = str(os.getpid())
+
+
+async def end_with_parent(seconds_to_end: float) -> None:
+    """Wait until the main process is gone, end this one as it would, and kill it where that takes too long."""
+    while not is_orphan(os.environ):
+        await asyncio.sleep(LOOK_SECONDS)
+    logger.error("the main process is gone: this worker ends")
+    signal.raise_signal(signal.SIGTERM)
+    await asyncio.sleep(seconds_to_end)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def is_orphan(environment: Mapping[str, str]) -> bool:

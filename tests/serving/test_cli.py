@@ -52,7 +52,7 @@ def test_score_writes_one_line_a_file_and_model(tmp_path: Path, models: Path) ->
     result = quarterturn("score", tmp_path, "--models", models, "--out", out)
     assert result.returncode == 0, result.stderr
     assert (
-        "2 of 3 files scored, 1 bad, 1 anomalies at alpha 0.05 (a p-value of 0.025 or less from one of 2 models): "
+        "2 of 3 files scored, 1 bad, 1 anomaly at alpha 0.05 (a p-value of 0.025 or less from one of 2 models): "
         in result.stdout
     )
     with out.open(newline="") as stream:

@@ -15,14 +15,9 @@ from serving.graphs import run_slots
 from serving.graphs.graph import Graph, load_graph
 from serving.graphs.run_slots import Outputs, Part, RunSlots
 from serving.graphs.shared_runs import SharedRuns
-from tests.graphs import solid, write_graph
+from tests.graphs import solid
 
 BATCH = 4  # the largest run of this graph
-
-
-@pytest.fixture(scope="module")
-def graph(tmp_path_factory: pytest.TempPathFactory) -> Graph:
-    return load_graph(write_graph(tmp_path_factory.mktemp("models")), threads=1)
 
 
 class Watched:
