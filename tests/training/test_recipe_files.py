@@ -80,9 +80,9 @@ def test_scales_are_laid_from_general_to_particular() -> None:
         load_recipe(name, "cpu") for name in ("cifar10-one-class-transformations", "cifar10-transformations")
     )
     assert one_class.calibration.source == all_classes.calibration.source == "train_holdout"  # every
-    assert (one_class.network.model_dump()["width"], one_class.optimiser.epochs) == (2, 12)  # objective
-    assert (all_classes.network.model_dump()["width"], all_classes.optimiser.epochs) == (1, 4)  # recipe
-    assert all_classes.network.model_dump()["depth"] == 10
+    assert one_class.network.model_dump()["width"] == all_classes.network.model_dump()["width"] == 2  # objective
+    assert (one_class.optimiser.epochs, one_class.optimiser.batch) == (12, 32)  # objective
+    assert (all_classes.optimiser.epochs, all_classes.optimiser.batch) == (12, 64)  # objective, recipe
     assert one_class.augmentation == load_recipe("cifar10-one-class-transformations").augmentation  # none
 
 
