@@ -19,9 +19,10 @@ from serving.graphs.graph import Graph, GraphError, load_graph
 from serving.graphs.inference import batch_sizes, warm_all, work
 from serving.graphs.lock_file import LockError
 from serving.graphs.providers import CUDA, ProviderError, available_cores
+from serving.graphs.run_queue import unbounded
 from serving.graphs.run_slots import RunSlots, no_decoding
 from serving.graphs.session_on_own_cores import own_cores
-from serving.graphs.shared_runs import SharedRuns, unbounded
+from serving.graphs.shared_runs import SharedRuns
 from serving.metrics import metrics
 from serving.settings import Settings
 

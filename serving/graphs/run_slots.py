@@ -17,14 +17,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from serving.graphs.shared_runs import SharedRuns
+from serving.graphs.run_queue import Outputs, Part, RunQueue
 
 # So many answers are delivered together, while as many images wait for a run that is as quick as this.
 ANSWERS_TOGETHER = 4
@@ -37,28 +32,10 @@ ROW_SECONDS = 0.06
 # After so many looks in a row at which there is nothing for it to run, it gives its place back.
 LOOKS_IN_VAIN = 8
 
-Outputs = dict[str, NDArray[np.float32]]
-Image = NDArray[np.uint8]
-
 
 def no_decoding() -> int:
     """Return how many images are decoded where nothing is."""
     return 0
-
-
-@dataclass(eq=False)
-class Part:
-    """Some images of one request, to be run together: as many as a warmed batch holds."""
-
-    images: list[Image]
-    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-    future: asyncio.Future[Outputs] = field(init=False)
-    since: float = field(default_factory=time.monotonic)
-    is_given_up: bool = False
-    run_images: int = 0  # of the run of which it is the first part
-
-    def __post_init__(self) -> None:
-        self.future = self.loop.create_future()
 
 
 class RunSlots:
@@ -75,7 +52,7 @@ class RunSlots:
         self._loop_runs = loop_runs
         self._decoding = decoding
         self._changed = threading.Condition()
-        self._graphs: deque[SharedRuns] = deque()  # those with something to run, in turn
+        self._graphs: deque[RunQueue] = deque()  # those with something to run, in turn
         self._runs = 0  # under way in threads
         self._large_runs = 0  # of these, runs of large graphs
         self._light_alone = 0  # and of others that have all the cores
@@ -90,7 +67,7 @@ class RunSlots:
         for thread in self._threads:
             thread.start()
 
-    def offer(self, graph: SharedRuns, part: Part) -> None:
+    def offer(self, graph: RunQueue, part: Part) -> None:
         """Give ``part`` to ``graph``, and ``graph`` its turn after those that asked earlier."""
         with self._changed:
             graph.add(part)
@@ -248,7 +225,7 @@ class RunSlots:
                 pause = 0.0
         return None, pause
 
-    def _is_alone(self, graph: SharedRuns) -> bool:
+    def _is_alone(self, graph: RunQueue) -> bool:
         """Whether nothing is on or waits that the next run of ``graph`` would take cores from.
 
         For a large graph only other large ones count: a light run beside it is soon over. One that has all the cores
@@ -269,7 +246,7 @@ class _Work:
     one while runs are on.
     """
 
-    graph: SharedRuns
+    graph: RunQueue
     parts: list[Part]
     is_alone: bool
     is_light_alone: bool

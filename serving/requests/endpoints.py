@@ -19,7 +19,7 @@ from serving.graphs.alarms import alpha_warnings
 from serving.graphs.graph import Graph
 from serving.graphs.inference import work
 from serving.graphs.live_models import LiveModels, LoadedModels
-from serving.graphs.run_slots import Outputs
+from serving.graphs.run_queue import Outputs
 from serving.graphs.shared_runs import SharedRuns
 from serving.images.fitting import Fitted
 from serving.metrics import metrics

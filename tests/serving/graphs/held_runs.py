@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from serving.graphs.graph import Graph
-from serving.graphs.run_slots import Outputs, RunSlots, no_decoding
+from serving.graphs.run_queue import Outputs
+from serving.graphs.run_slots import RunSlots, no_decoding
 from serving.graphs.shared_runs import SharedRuns
 from tests.graphs import solid
 

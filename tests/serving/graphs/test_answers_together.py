@@ -15,7 +15,7 @@ from tests.serving.graphs.held_runs import HeldRuns
 
 @pytest.fixture
 def one_a_run(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> HeldRuns:
-    monkeypatch.setattr("serving.graphs.shared_runs.batch_sizes", lambda graph: (1,))
+    monkeypatch.setattr("serving.graphs.run_queue.batch_sizes", lambda graph: (1,))
     return HeldRuns(graph, monkeypatch)
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from serving.graphs import run_slots
 from serving.graphs.graph import Graph, load_graph
-from serving.graphs.run_slots import Outputs, Part, RunSlots
+from serving.graphs.run_queue import Outputs, Part
+from serving.graphs.run_slots import RunSlots
 from serving.graphs.shared_runs import SharedRuns
 from tests.graphs import solid
 

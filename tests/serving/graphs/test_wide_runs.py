@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from serving.graphs.graph import Graph, load_graph
-from serving.graphs.run_slots import Outputs
+from serving.graphs.run_queue import Outputs
 from serving.graphs.shared_runs import SharedRuns
 from tests.graphs import solid, write_graph
 from tests.serving.graphs.held_runs import HeldRuns
@@ -130,7 +130,7 @@ def test_large_runs_that_waited_for_a_light_one_go_side_by_side_and_none_is_left
 ) -> None:
     runs = HeldRuns(graph, monkeypatch, slots=2)
     widths = Widths(tmp_path, graph, runs, monkeypatch)
-    monkeypatch.setattr(widths.large, "_sizes", (1,))
+    monkeypatch.setattr(widths.large, "sizes", (1,))
     together, run = threading.Barrier(2, timeout=30), Graph.run
 
     def run_together(graph: Graph, images: NDArray[np.uint8]) -> Outputs:
