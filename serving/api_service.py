@@ -68,7 +68,7 @@ class ApiService(bentoml.Service[Any]):  # type: ignore[misc]
         result: OpenAPISpecification = attrs.evolve(
             spec,
             openapi=document.VERSION,
-            info=attrs.evolve(spec.info, description=document.DESCRIPTION, contact=None),
+            info=attrs.evolve(spec.info, version=document.API_VERSION, description=document.DESCRIPTION, contact=None),
             components=document.components(),
             paths={path: PathItem(**operations) for path, operations in document.paths(self.name).items()},
         )

@@ -83,6 +83,20 @@ class Metrics:
         self.anomalies = Counter(name("anomalies"), "Images with a p-value at or below their alpha", ["model"])
         self.p_values = Histogram(name("p_value"), "p-values of scored images", ["model"], buckets=P_VALUES)
         self.reloads = Counter(name("model_reloads"), "Reloads of the models folder", ["outcome"])
+        # A counter that begins with its first event is one whose first event no rate() or increase() sees.
+        for path in ("/classify", "/anomaly_score"):
+            for status in ("200", "503"):
+                self.requests.labels(path, status)
+        for verdict in ("anomaly", "normal"):
+            self.verdicts.labels(verdict)
+        for outcome in ("done", "refused"):
+            self.reloads.labels(outcome)
+
+    def expect_model(self, name: str) -> None:
+        """Begin the series of a model, at 0."""
+        self.batch_images.labels(name)
+        self.anomalies.labels(name)
+        self.p_values.labels(name)
 
     def observe_verdicts(self, results: Sequence[Mapping[str, Any]]) -> None:
         """Count what all models together said of some images."""

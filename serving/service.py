@@ -1,6 +1,6 @@
 """The BentoML service: ``/classify``, ``/anomaly_score`` and ``/models`` over the graphs of one models folder.
 
-BentoML brings the server, its workers, health checks, the OpenAPI document, its page and its Python client;
+BentoML brings the server, its workers, health checks, the OpenAPI document and its Python client;
 requests are read and answered by ``serving.requests.endpoints``.
 """
 
@@ -24,13 +24,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serving.api_service import ApiService
-from serving.demo import demo_routes
 from serving.graphs.live_models import LiveModels
 from serving.graphs.providers import available_cores
 from serving.images.image_file import ignore_metadata_warnings
 from serving.logs import set_up_logs
 from serving.metrics import metrics_page
 from serving.openapi.forms_and_answers import AnomalyAnswer, AnomalyForm, ClassifyAnswer, ClassifyForm
+from serving.pages import page_routes
 from serving.processes.hangups import POSSIBLE, hold_hangups, release_hangups
 from serving.processes.manager_sockets import keep_manager_private
 from serving.processes.model_check import ModelCheckError, check_at_start
@@ -69,7 +69,7 @@ async def _metrics(_: Request) -> Response:
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
 )
-@bentoml.asgi_app(Starlette(routes=[Route("/models", _models), Route("/metrics", _metrics), *demo_routes()]), path="/")
+@bentoml.asgi_app(Starlette(routes=[Route("/models", _models), Route("/metrics", _metrics), *page_routes()]), path="/")
 class Quarterturn:
     """What is in an image, and is it like anything the models were trained on?"""
 

@@ -128,6 +128,7 @@ class LiveModels:
 
     def _shared_runs(self, graph: Graph) -> SharedRuns:
         wait = self._settings.batch_wait_ms / 1000 if graph.provider == CUDA else 0.0
+        metrics().expect_model(graph.name)
         batch = metrics().batch_images.labels(graph.name).observe
         is_large = self._wide_threads(graph) > 1 and work(graph) >= LARGE_WORK
         return SharedRuns(graph, self._slots, is_large=is_large, wait=wait, requests=self._requests, batch=batch)

@@ -9,8 +9,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from serving.errors import ApiError
 from serving.requests.error_answer import error_response
 
-# What answers without a key: health checks, and the demo's page, which asks a person for it.
-_OPEN_PATHS = ("/livez", "/readyz", "/healthz", "/demo")
+# What answers without a key: health checks, and the pages, which ask a person for it, with the document that one of
+# them shows: it is the same for every server.
+_OPEN_PATHS = ("/livez", "/readyz", "/healthz", "/", "/docs.json", "/demo")
+_OPEN_FOLDERS = ("/demo/", "/api_page/", "/static_content/")
 _BEARER = b"bearer "
 
 
@@ -43,4 +45,4 @@ class ApiKey:
 
 
 def _is_open(path: str) -> bool:
-    return path in _OPEN_PATHS or path.startswith("/demo/")
+    return path in _OPEN_PATHS or path.startswith(_OPEN_FOLDERS)

@@ -19,6 +19,8 @@ from serving.openapi.forms_and_answers import (
 from serving.openapi.refusals import REFUSALS
 
 VERSION = "3.1.0"
+# Of this API: raised when an answer changes in a way that a client has to know of.
+API_VERSION = "1"
 DESCRIPTION = """What is in an image, and is it like anything the models were trained on?
 
 Every refusal has the form `{"error": {"code", "message", "image"?, "filename"?}}`. A higher score is more anomalous; a
@@ -84,7 +86,7 @@ def paths(service: str) -> dict[str, Part]:
         "summary": "The models that are loaded, which of them run by default, and what each manifest says.",
         "tags": ["Service APIs"],
         "security": _security(),
-        "responses": {"200": _json("The models.", ModelsAnswer, MODELS), **_refusals(401, 405, 500)},
+        "responses": {"200": _json("The models.", ModelsAnswer, MODELS), **_refusals(400, 401, 405, 431, 500)},
     }
     return {
         "/classify": {"post": classify},
@@ -112,8 +114,12 @@ def _post(name: str, summary: str, form: type[BaseModel], answer: Part) -> Part:
 def _check(summary: str, *refused: int, key: bool = False) -> Part:
     operation: Part = {"summary": summary, "tags": ["Infrastructure"]}
     operation["responses"] = {
-        "200": {"description": "Yes." if summary.endswith("?") else "As said.", "headers": _headers("X-Request-ID")},
-        **_refusals(*refused, 405),
+        "200": {
+            "description": "Yes." if summary.endswith("?") else "As said.",
+            "headers": _headers("X-Request-ID"),
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+        },
+        **_refusals(400, *refused, 405, 431),
     }
     return operation | {"security": _security()} if key else operation
 
@@ -146,9 +152,11 @@ def _refusal(status: int) -> Part:
     headers = _headers("X-Request-ID", *_HEADERS_OF.get(status, ()))
     if status == 503:
         headers |= _headers("Retry-After")
+    if status == 431:  # answered below what numbers requests
+        headers = {}
     return {
         "description": " ".join(f"`{refusal.code}`: {refusal.when}" for refusal in refusals),
-        "headers": headers,
+        **({"headers": headers} if headers else {}),
         "content": {"application/json": media},
     }
 

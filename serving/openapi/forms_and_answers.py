@@ -7,7 +7,7 @@ test holds real answers against them.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import bentoml
 from pydantic import BaseModel, Field
@@ -36,7 +36,7 @@ class ClassifyForm(_UnreadForm):
 
     images: list[Path] = Field(description=_IMAGES, min_length=1)
     model: str | None = Field(
-        None, description="A classifier; by default the server's own.", examples=["cifar10-rotations"]
+        None, description="A classifier; by default the server's own.", examples=["cifar10-rotations"], min_length=1
     )
     top_k: int = Field(5, ge=1, lt=1_000_000_000, description=_TOP_K, examples=[3])
     on_error: Literal["fail", "report"] = Field("fail", description=_ON_ERROR)
@@ -46,7 +46,7 @@ class AnomalyForm(_UnreadForm):
     """The form of /anomaly_score."""
 
     images: list[Path] = Field(description=_IMAGES, min_length=1)
-    model: list[str] | None = Field(
+    model: list[Annotated[str, Field(min_length=1)]] | None = Field(
         None,
         description="Models to run, the field repeated; by default the classifier and what the server adds to it.",
         examples=[["cifar10-rotations", "cifar10-transformations"]],

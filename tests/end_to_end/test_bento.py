@@ -76,7 +76,7 @@ def test_the_bento_holds_the_serving_side_alone(project: Path, bento: Path) -> N
     packed = bento / "src"
     assert {path.name for path in packed.iterdir()} == PACKED
     assert not list(packed.rglob("*decoy*"))
-    for pattern in ("serving/**/*.py", "serving/demo_page/**/*.*", "models/**/*.*", "examples/*"):
+    for pattern in ("serving/**/*.py", "serving/*_page/**/*.*", "models/**/*.*", "examples/*"):
         expected = {path.relative_to(project): path.read_bytes() for path in project.glob(pattern)}
         assert {path.relative_to(packed): path.read_bytes() for path in packed.glob(pattern)} == expected
 

@@ -50,7 +50,7 @@ def test_the_key_opens(url: str, headers: dict[str, str]) -> None:
         {b"X-API-Key": b"\xff\xfe"},
     ],
 )
-@pytest.mark.parametrize("path", ["/classify", "/anomaly_score", "/models", "/docs.json", "/metrics", "/", "/nothing"])
+@pytest.mark.parametrize("path", ["/classify", "/anomaly_score", "/models", "/schema.json", "/metrics", "/nothing"])
 def test_no_key_or_a_wrong_one_is_refused(url: str, headers: dict[str, str], path: str) -> None:
     answer = httpx.request("POST" if path in ("/classify", "/anomaly_score") else "GET", url + path, headers=headers)
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorized")
@@ -58,8 +58,8 @@ def test_no_key_or_a_wrong_one_is_refused(url: str, headers: dict[str, str], pat
     assert KEY not in answer.text
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz"])
-def test_health_checks_need_no_key(url: str, path: str) -> None:
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/healthz", "/", "/docs.json", "/demo"])
+def test_health_checks_and_what_a_page_needs_to_ask_for_the_key_need_none(url: str, path: str) -> None:
     assert httpx.get(url + path).status_code == 200
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,6 +59,36 @@ def test_the_server_keeps_to_its_document(url: str, tmp_path: Path) -> None:
     count = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
     assert count, done.stdout
     assert int(count[1]) == int(count[2]) > 100
+
+
+@pytest.mark.parametrize(
+    ("header", "status", "code"),
+    [(b"Content-Type: \xff", 400, "bad_header"), (b"X-Long: " + b"x" * 70_000, 431, "head_too_large")],
+    ids=["bad_header", "head_too_large"],
+)
+def test_what_any_address_may_answer_is_described_at_each(
+    url: str, document: dict[str, Any], header: bytes, status: int, code: str
+) -> None:
+    host, _, port = url.removeprefix("http://").partition(":")
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            described = _resolved(document, operation["responses"][str(status)])
+            if path == "/metrics":  # not on this server, below
+                continue
+            with socket.create_connection((host, int(port)), timeout=20) as connection:
+                start = f"{method.upper()} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n"
+                connection.sendall(start.encode() + header + b"\r\n\r\n")
+                head, _, body = b"".join(iter(lambda: connection.recv(65536), b"")).partition(b"\r\n\r\n")
+            assert int(head.split()[1]) == status
+            assert json.loads(body)["error"]["code"] == code
+            assert code in described["content"]["application/json"]["examples"]
+            assert (b"\r\nx-request-id:" in head.lower()) is ("X-Request-ID" in described.get("headers", {}))
+
+
+def _resolved(document: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    for name in part["$ref"].removeprefix("#/").split("/") if "$ref" in part else []:
+        document = document[name]
+    return document if "$ref" in part else part
 
 
 def test_every_operation_is_described(document: dict[str, Any]) -> None:

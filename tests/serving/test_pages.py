@@ -1,4 +1,4 @@
-"""The files of the demo's page: how they are served, what they may not hold, and that they are packed."""
+"""The files of the pages: how they are served, what they may not hold, and that they are packed."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from serving.demo import PAGE_FOLDER
+from serving.pages import API_FOLDER, DEMO_FOLDER
 from tests.graphs import write_graph
 from tests.serving.local_service import local_service
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted(path.relative_to(PAGE_FOLDER).as_posix() for path in PAGE_FOLDER.rglob("*") if path.is_file())
+API_FILES = sorted(path.name for path in API_FOLDER.iterdir())
+FILES = sorted(path.relative_to(DEMO_FOLDER).as_posix() for path in DEMO_FOLDER.rglob("*") if path.is_file())
 TEXTS = [name for name in FILES if not name.endswith(".png")]
 TYPES = {"css": "text/css", "html": "text/html", "js": "text/javascript", "png": "image/png", "svg": "image/svg+xml"}
 
@@ -65,23 +66,53 @@ class _Page(HTMLParser):
 @pytest.fixture(scope="module")
 def page() -> _Page:
     parser = _Page()
-    parser.feed((PAGE_FOLDER / "index.html").read_text("utf-8"))
+    parser.feed((DEMO_FOLDER / "index.html").read_text("utf-8"))
     return parser
 
 
+def headers_of(answer: httpx.Response, name: str) -> dict[str, str]:
+    """Return the policy of an answer that holds the file ``name``, once its other headers are as they must be."""
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].partition(";")[0] == TYPES[name.rpartition(".")[2]]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    return dict(directive.split(" ", 1) for directive in answer.headers["content-security-policy"].split("; "))
+
+
 @pytest.mark.parametrize("name", ["", *FILES])
-def test_every_file_is_served_with_its_type_and_may_load_nothing_else(client: httpx.Client, name: str) -> None:
+def test_every_file_of_the_demo_is_served_and_may_load_nothing_from_elsewhere(client: httpx.Client, name: str) -> None:
     answer = client.get(f"/demo/{name}" if name else "/demo")
     file = name or "index.html"
-    assert answer.status_code == 200
-    assert answer.content == (PAGE_FOLDER / file).read_bytes()
-    assert answer.headers["content-type"].partition(";")[0] == TYPES[file.rpartition(".")[2]]
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    policy = dict(directive.split(" ", 1) for directive in answer.headers["content-security-policy"].split("; "))
+    policy = headers_of(answer, file)
+    assert answer.content == (DEMO_FOLDER / file).read_bytes()
     assert policy.pop("default-src") == "'none'"
     assert policy.pop("require-trusted-types-for") == "'script'"
     assert policy.pop("trusted-types") == "'none'"
     assert set(policy.values()) <= {"'self'", "'none'"}
+
+
+@pytest.mark.parametrize("name", ["", *API_FILES])
+def test_every_file_of_the_api_page_is_served_and_may_load_nothing_from_elsewhere(
+    client: httpx.Client, name: str
+) -> None:
+    answer = client.get(f"/api_page/{name}" if name else "/")
+    file = name or "index.html"
+    policy = headers_of(answer, file)
+    assert answer.content == (API_FOLDER / file).read_bytes()
+    assert policy.pop("default-src") == "'none'"
+    assert policy.pop("style-src") == "'self' 'unsafe-inline'"
+    assert policy.pop("img-src") == "'self' data:"
+    assert set(policy.values()) <= {"'self'", "'none'"}
+
+
+def test_what_the_api_page_refers_to_is_there_without_a_key(client: httpx.Client) -> None:
+    page = _Page()
+    page.feed((API_FOLDER / "index.html").read_text("utf-8"))
+    assert page.inline == []
+    assert {f"api_page/{name}" for name in API_FILES} - {"api_page/index.html"} <= set(page.addresses)
+    for address in page.addresses:
+        assert client.get(f"/{address}").status_code == 200
+    for name in API_FILES:
+        assert "//" not in re.sub(r"^ *//.*|\s// .*", "", (API_FOLDER / name).read_text("utf-8"), flags=re.M)
 
 
 def test_a_browser_that_has_a_file_is_told_so_and_asks_again_each_time(client: httpx.Client) -> None:
@@ -96,28 +127,30 @@ def test_a_browser_that_has_a_file_is_told_so_and_asks_again_each_time(client: h
 
 
 @pytest.mark.parametrize(
-    "path", ["/demo/nothing.js", "/demo/%2e%2e/demo.py", "/demo/..%2fdemo.py", "/demo//etc/passwd", "/demo/samples"]
+    "path",
+    ["/demo/no.js", "/demo/%2e%2e/pages.py", "/demo/..%2fpages.py", "/demo//etc/passwd", "/demo/samples", "/api_page/"],
 )
 def test_what_is_no_file_of_the_page_is_not_found(client: httpx.Client, path: str) -> None:
     assert client.get(path).status_code == 404
 
 
-def test_the_page_is_only_read(client: httpx.Client) -> None:
-    head = client.head("/demo")
-    assert (head.status_code, head.content) == (200, b"")
-    for path in ("/demo", "/demo/app.js"):
+def test_pages_are_only_read(client: httpx.Client) -> None:
+    for path in ("/", "/demo"):
+        head = client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+    for path in ("/", "/api_page/start.js", "/demo", "/demo/app.js"):
         assert client.post(path).status_code == 405
 
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_nothing_comes_from_elsewhere(name: str) -> None:
-    text = (PAGE_FOLDER / name).read_text("utf-8").replace("http://www.w3.org/2000/svg", "")
+    text = (DEMO_FOLDER / name).read_text("utf-8").replace("http://www.w3.org/2000/svg", "")
     assert not re.findall(r"(?:https?:)?//[a-z0-9-]+\.[a-z]+|@import|url\(", text)
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".js")])
 def test_no_script_makes_markup_or_code_of_a_text(name: str) -> None:
-    text = (PAGE_FOLDER / name).read_text("utf-8")
+    text = (DEMO_FOLDER / name).read_text("utf-8")
     assert not re.findall(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|\bFunction\(|srcdoc", text)
 
 
@@ -127,13 +160,13 @@ def test_the_page_refers_to_files_that_are_there_and_holds_no_inline_code(page: 
     imported = set()
     for name in FILES:
         if name.endswith(".js"):
-            imported |= set(re.findall(r'^import .* from "\./(.+)";$', (PAGE_FOLDER / name).read_text("utf-8"), re.M))
+            imported |= set(re.findall(r'^import .* from "\./(.+)";$', (DEMO_FOLDER / name).read_text("utf-8"), re.M))
     assert referred | imported | {"index.html"} == set(FILES)
 
 
 def test_ids_that_scripts_and_labels_use_are_on_the_page_once(page: _Page) -> None:
     assert len(page.ids) == len(set(page.ids))
-    scripts = "".join((PAGE_FOLDER / name).read_text("utf-8") for name in FILES if name.endswith(".js"))
+    scripts = "".join((DEMO_FOLDER / name).read_text("utf-8") for name in FILES if name.endswith(".js"))
     used = set(re.findall(r'byId\("([^"]+)"\)', scripts))
     assert used
     assert used <= set(page.ids)
@@ -142,7 +175,7 @@ def test_ids_that_scripts_and_labels_use_are_on_the_page_once(page: _Page) -> No
 
 
 def test_the_samples_are_what_their_names_say(page: _Page) -> None:
-    samples = PAGE_FOLDER / "samples"
+    samples = DEMO_FOLDER / "samples"
     assert sorted(page.samples) == sorted(path.name for path in samples.iterdir())
     for name in ("horse.png", "seven.png"):
         assert (samples / name).read_bytes() == (ROOT / "examples" / name).read_bytes()
@@ -154,7 +187,7 @@ def test_the_samples_are_what_their_names_say(page: _Page) -> None:
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_the_page(tmp_path: Path) -> None:
+def test_the_wheel_holds_the_pages(tmp_path: Path) -> None:
     project = tmp_path / "project"
     for folder in ("serving", "training"):
         shutil.copytree(ROOT / folder, project / folder, ignore=shutil.ignore_patterns("__pycache__"))
@@ -165,5 +198,9 @@ def test_the_wheel_holds_the_page(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     [wheel] = project.glob("*.whl")
     with zipfile.ZipFile(wheel) as packed:
-        held = {name: packed.read(name) for name in packed.namelist() if name.startswith("serving/demo_page/")}
-    assert held == {f"serving/demo_page/{name}": (PAGE_FOLDER / name).read_bytes() for name in FILES}
+        held = {name: packed.read(name) for name in packed.namelist() if "_page/" in name}
+    assert held == {
+        f"serving/{folder.name}/{name}": (folder / name).read_bytes()
+        for folder, names in ((DEMO_FOLDER, FILES), (API_FOLDER, API_FILES))
+        for name in names
+    }
