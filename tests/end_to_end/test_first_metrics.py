@@ -1,4 +1,4 @@
-"""What /metrics shows before the first request: the counters that alerts watch begin at 0 and not with their first event."""
+"""/metrics before the first request: the counters that alerts watch begin at 0, not with their first event."""
 
 from __future__ import annotations
 
