@@ -112,7 +112,7 @@ def check(recipe: Recipe, root: Path, folder: Path) -> str:
     network, _ = load_network(run)
     scorer = build_scorer(network, recipe)
     model = scorer_graph(scorer, recipe.data.size)
-    half = precision_graph(model, network, recipe, "fp16", root).SerializeToString()
+    half = precision_graph(model, network, recipe, "fp16", root, run.training_record()).SerializeToString()
     graph = model.SerializeToString()
     images = load_split(recipe, root, "test")
     on_cpu = GraphRunner(graph, scorer.views, "cpu").score(images, "scoring on the CPU")

@@ -56,13 +56,14 @@ def evaluate_run(
     network, recipe = load_network(run)
     if settings is not None:
         recipe = recipe.model_copy(update={"evaluation": settings})
-    scorer = build_scorer(network, recipe)
-    test = load_split(recipe, data_root, "test")
+    scorer, trained = build_scorer(network, recipe), run.training_record()
+    test = load_split(recipe, data_root, "test", trained)
     evaluated = evaluated_indices(test, recipe.evaluation.limit)
     normal = normal_mask(recipe, test)
     sets, missing = out_of_distribution(recipe, data_root, int(normal[evaluated].sum()))
     corruptions = recipe.evaluation.corruptions
     corrupted = corrupted_test_images(corruptions, data_root, test, recipe.data.size) if corruptions else None
+    images, split = calibration_images(recipe, data_root, trained)
     runner = GraphRunner(scorer_graph(scorer, recipe.data.size).SerializeToString(), scorer.views, device)
 
     outputs = runner.score(test.take(evaluated), f"scoring {len(evaluated)} test images")
@@ -73,7 +74,6 @@ def evaluate_run(
     if not inside.all():
         outside["other classes"] = scores[~inside]
     exposed = [name for name in ood if is_exposed(recipe, name)]
-    images, split = calibration_images(recipe, data_root)
     calibration = calibrate(runner, images, split, recipe.data.in_class)
     checkpoint = run.load_checkpoint()
     evaluation: Evaluation = {

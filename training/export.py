@@ -84,10 +84,10 @@ def export_run(
     beside = _baseline_evaluation(baseline, evaluation) if baseline else None
     scorer = build_scorer(network, recipe)
     root = data_root or Path(environment["data_root"])
-    images, split = calibration_images(recipe, root)
+    images, split = calibration_images(recipe, root, record)
 
     reference = scorer_graph(scorer, recipe.data.size)
-    model = precision_graph(reference, network, recipe, wanted, root)
+    model = precision_graph(reference, network, recipe, wanted, root, record)
     runner = GraphRunner(model.SerializeToString(), scorer.views)
     # On a GPU convolutions add up in another order: what the graph computes is checked where the module does.
     checked = runner if runner.is_on_cpu else GraphRunner(model.SerializeToString(), scorer.views, "cpu")

@@ -37,7 +37,7 @@ def write_golden(run: RunFolder, model: Path, data_root: Path, out: Path) -> Pat
     network, recipe = load_network(run)
     if graph.manifest.recipe.settings != recipe.settings():
         raise ExportError(f"{model} was not exported from {run.path}: their recipes differ")
-    test = load_split(recipe, data_root, "test")
+    test = load_split(recipe, data_root, "test", run.training_record())
     chosen = test.take(np.linspace(0, len(test) - 1, IMAGES).astype(np.int64))
     pixels = np.ascontiguousarray(chosen.pixels.read(0, IMAGES))
     outputs = graph.run(pixels)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,27 +52,36 @@ class HalfNetwork(nn.Module):
 
 
 def precision_graph(
-    reference: onnx.ModelProto, network: nn.Module, recipe: Recipe, precision: Precision, data_root: Path
+    reference: onnx.ModelProto,
+    network: nn.Module,
+    recipe: Recipe,
+    precision: Precision,
+    data_root: Path,
+    trained: Mapping[str, Any],
 ) -> onnx.ModelProto:
     """Return the graph of the recipe's scorer in ``precision``, without a manifest; ``reference`` is the one in fp32.
 
-    int8 takes the ranges of its activations from the ``range_images`` of ``data_root``. Raises DataError, ExportError.
+    int8 takes the ranges of its activations from the ``range_images`` of ``data_root``; ``trained`` as there. Raises
+    DataError, RunError, ExportError.
     """
     if precision == "fp16":
         return scorer_graph(build_scorer(HalfNetwork(network).eval(), recipe), recipe.data.size)
     if precision == "int8":
         grid = view_grid(recipe)
         batch = images_per_run(1 if grid is None else len(grid), recipe.data.size, on_cpu=True)
-        return quantised_graph(reference, range_images(recipe, data_root), batch)
+        return quantised_graph(reference, range_images(recipe, data_root, trained), batch)
     return reference
 
 
-def range_images(recipe: Recipe, data_root: Path) -> ImageSet:
-    """Return RANGE_IMAGES of the images trained on (all, if fewer), drawn by a fixed seed. Raises DataError.
+def range_images(recipe: Recipe, data_root: Path, trained: Mapping[str, Any] | None) -> ImageSet:
+    """Return RANGE_IMAGES of the images trained on (all, if fewer), drawn by a fixed seed.
+
+    ``trained``: the run's training record, None for a recipe alone. Raises DataError; RunError if the data root no
+    longer holds what the run was trained on.
 
     None of them calibrates p-values: an image that has shaped the graph is no longer like a new one.
     """
-    normal = in_distribution(recipe, load_split(recipe, data_root, "train"))
+    normal = in_distribution(recipe, load_split(recipe, data_root, "train", trained))
     trained_on = normal.take(training_indices(recipe, normal)[0])
     drawn = np.random.default_rng(RANGE_SEED).permutation(len(trained_on))[:RANGE_IMAGES]
     return trained_on.take(np.sort(drawn))

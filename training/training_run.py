@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from serving.graphs.manifest import TrainingData
 from serving.images.fitting import Fitting
-from training.data.image_set import ImageSet
+from training.data.image_set import DataError, ImageSet
 from training.data.sources import load_images
 from training.data.splits import halves, hold_out
 from training.environment import accelerator, describe_device, is_first_process, library_versions, source_revision
@@ -25,6 +26,7 @@ from training.progress import note
 from training.recipe import Recipe
 from training.run_folder import RunError, RunFolder, check_same_recipe
 from training.shared_phases import SharedPhases
+from training.trained_on import check_trained_on
 from training.trainer import Outcome
 
 
@@ -33,9 +35,12 @@ def fitting_of(recipe: Recipe) -> Fitting:
     return Fitting(size=recipe.data.size, shorter_side=recipe.data.shorter_side)
 
 
-def load_split(recipe: Recipe, data_root: Path, split: str) -> ImageSet:
-    """Return split 'train' or 'test' of the recipe's data set, all classes. Raises DataError."""
-    return load_images(
+def load_split(recipe: Recipe, data_root: Path, split: str, trained: Mapping[str, Any] | None = None) -> ImageSet:
+    """Return split 'train' or 'test' of the recipe's data set, all classes. Raises DataError.
+
+    ``trained``: the training record of a run that the images are for; RunError if they do not suit it.
+    """
+    images = load_images(
         data_root,
         recipe.data.name,
         split,
@@ -43,6 +48,9 @@ def load_split(recipe: Recipe, data_root: Path, split: str) -> ImageSet:
         skip_unreadable=recipe.data.skip_unreadable,
         limit_per_class=recipe.data.limit_per_class if split == "train" else 0,
     )
+    if trained is not None:
+        check_trained_on(images, trained)
+    return images
 
 
 def in_distribution(recipe: Recipe, images: ImageSet) -> ImageSet:
@@ -58,14 +66,22 @@ def training_indices(recipe: Recipe, normal: ImageSet) -> tuple[NDArray[np.int64
     return hold_out(normal.labels, settings.share, settings.minimum, settings.seed)
 
 
-def calibration_images(recipe: Recipe, data_root: Path) -> tuple[ImageSet, str]:
-    """Return the images that calibrate, none of them trained on, and their split in words."""
+def calibration_images(recipe: Recipe, data_root: Path, trained: Mapping[str, Any] | None) -> tuple[ImageSet, str]:
+    """Return the images that calibrate, none of them trained on, and their split in words.
+
+    ``trained``: the training record of the run that they calibrate, None for a recipe alone. Raises DataError, also if
+    there is no such image; RunError if they cannot be told from those trained on.
+    """
     settings = recipe.calibration
     if settings.source == "train_holdout":
-        normal = in_distribution(recipe, load_split(recipe, data_root, "train"))
-        return normal.take(training_indices(recipe, normal)[1]), "held out of train"
-    normal = in_distribution(recipe, load_split(recipe, data_root, "test"))
-    return normal.take(halves(len(normal), settings.seed)[0]), "half of test"
+        normal = in_distribution(recipe, load_split(recipe, data_root, "train", trained))
+        images, split = normal.take(training_indices(recipe, normal)[1]), "held out of train"
+    else:
+        normal = in_distribution(recipe, load_split(recipe, data_root, "test", trained))
+        images, split = normal.take(halves(len(normal), settings.seed)[0]), "half of test"
+    if len(images) == 0:
+        raise DataError(f"there are no images of {images.name!r} to calibrate on: {split} is empty")
+    return images, split
 
 
 def train_recipe(

@@ -98,7 +98,7 @@ def test_false_alarms_are_counted_on_test_images(
     classifier: tuple[RunFolder, dict[str, Any]], cifar_root: Path
 ) -> None:
     run, evaluation = classifier
-    images, _ = calibration_images(run.recipe(), cifar_root)
+    images, _ = calibration_images(run.recipe(), cifar_root, run.training_record())
     calibration = torch_outputs(run, images.pixels.read(0, len(images)))["anomaly_score"]
     test = load_split(run.recipe(), cifar_root, "test")
     scores = torch_outputs(run, test.pixels.read(0, len(test)))["anomaly_score"]

@@ -137,7 +137,7 @@ def test_the_manifest_of_a_one_class_model(horse: Shipped) -> None:
 
 def test_calibration_is_of_images_held_out_and_in_order(shipped: Shipped) -> None:
     graph = load_graph(shipped.exported.path)
-    images, _ = calibration_images(shipped.run.recipe(), shipped.data_root)
+    images, _ = calibration_images(shipped.run.recipe(), shipped.data_root, None)
     scores = graph.run(images.pixels.read(0, len(images)))["anomaly_score"]
     np.testing.assert_allclose(graph.calibration_scores, np.sort(scores), atol=1e-4)
     assert graph.manifest.calibration.n == len(images)

@@ -54,7 +54,7 @@ def graph_of(runs: dict[str, RunFolder], root: Path) -> GraphOf:
         if precision == "fp32":
             return scorer_graph(build_scorer(network, resolved), resolved.data.size)
         reference = make(recipe, "fp32") if precision == "int8" else onnx.ModelProto()
-        return precision_graph(reference, network, resolved, precision, root)
+        return precision_graph(reference, network, resolved, precision, root, runs[recipe].training_record())
 
     return make
 
@@ -161,7 +161,7 @@ def test_ranges_come_from_images_trained_on_and_not_from_those_that_calibrate(
     recipe: str, runs: dict[str, RunFolder], root: Path
 ) -> None:
     resolved = runs[recipe].recipe()
-    drawn, held_out = range_images(resolved, root), calibration_images(resolved, root)[0]
+    drawn, held_out = range_images(resolved, root, None), calibration_images(resolved, root, None)[0]
     assert len(drawn) == runs[recipe].training_record()["data"]["count"]  # fewer than the limit
     assert set(drawn.labels) == set(held_out.labels)
     calibrating = {image.tobytes() for image in held_out.pixels.read(0, len(held_out))}
@@ -172,9 +172,9 @@ def test_ranges_come_from_so_many_images_at_most(
     runs: dict[str, RunFolder], root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = runs["cifar10-rotations"].recipe()
-    every = range_images(recipe, root)
+    every = range_images(recipe, root, None)
     monkeypatch.setattr(graph_precision, "RANGE_IMAGES", 9)
-    first, second = (range_images(recipe, root) for _ in range(2))
+    first, second = (range_images(recipe, root, None) for _ in range(2))
     assert len(first) == 9
     np.testing.assert_array_equal(first.pixels.read(0, 9), second.pixels.read(0, 9))
     assert len(set(first.labels)) > 1

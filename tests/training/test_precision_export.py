@@ -122,7 +122,7 @@ def test_p_values_are_calibrated_with_the_graphs_own_scores(
     models: Path, run: RunFolder, data_root: Path, precision: str
 ) -> None:
     graph, reference = (load_graph(models / name / "model.onnx") for name in (precision, "fp32"))
-    images, _ = calibration_images(run.recipe(), data_root)
+    images, _ = calibration_images(run.recipe(), data_root, run.training_record())
     scores = np.sort(graph.run(images.pixels.read(0, len(images)))["anomaly_score"])
     np.testing.assert_allclose(graph.calibration_scores, scores, atol=1e-4)
     assert not np.allclose(graph.calibration_scores, reference.calibration_scores, atol=1e-6)

@@ -215,7 +215,7 @@ def test_images_that_calibrate_are_never_trained_on(data_root: Path) -> None:
         recipe = load_recipe(name, "smoke", ["data.limit_per_class=0", *in_class])
         normal = in_distribution(recipe, load_split(recipe, data_root, "train"))
         trained, held_out = training_indices(recipe, normal)
-        calibrating, split = calibration_images(recipe, data_root)
+        calibrating, split = calibration_images(recipe, data_root, None)
         assert split == "held out of train"
         assert isinstance(normal.pixels, InMemory)
         assert isinstance(calibrating.pixels, InMemory)
@@ -232,7 +232,7 @@ def test_at_paper_scale_all_training_images_train_and_half_of_test_calibrates(da
     normal = load_split(recipe, data_root, "train")
     trained, held_out = training_indices(recipe, normal)
     assert (trained.tolist(), len(held_out)) == (list(range(72)), 0)
-    calibrating, split = calibration_images(recipe, data_root)
+    calibrating, split = calibration_images(recipe, data_root, None)
     assert (len(calibrating), calibrating.split, split) == (12, "test", "half of test")
 
 
