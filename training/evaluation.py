@@ -32,7 +32,7 @@ from training.metrics import Scores, detection
 from training.onnx_graph import scorer_graph
 from training.published import beside_published
 from training.recipe import EvaluationSettings, Recipe
-from training.run_folder import RunError, RunFolder, load_network
+from training.run_folder import RunError, RunFolder, load_network, weights_digest
 from training.score_curves import score_curves
 from training.scorer import Scorer, build_scorer
 from training.training_run import calibration_images, fitting_of, load_split
@@ -54,6 +54,7 @@ def evaluate_run(
     """
     began = time.monotonic()
     network, recipe = load_network(run)
+    weights = weights_digest(network.state_dict())
     if settings is not None:
         recipe = recipe.model_copy(update={"evaluation": settings})
     scorer, trained = build_scorer(network, recipe), run.training_record()
@@ -112,6 +113,7 @@ def evaluate_run(
         "images_scored": len(evaluated) + sum(len(drawn.images) for drawn in sets),
         "views_per_image": scorer.views,
         "checkpoint_step": int(checkpoint["step"]),
+        "weights": weights,
         "source_revision": source_revision(),
         "libraries": library_versions(),
     }
@@ -120,16 +122,23 @@ def evaluate_run(
 
 
 def current_evaluation(run: RunFolder) -> Evaluation | None:
-    """Return what ``evaluate_run`` wrote, if it is there and of the run's latest checkpoint. Raises RunError."""
+    """Return what ``evaluate_run`` wrote, if it is there and of the run's latest checkpoint. Raises RunError.
+
+    The weights tell: a step is the same in every training of this length. Evaluations of earlier versions, which do not
+    name the weights, are judged by the step.
+    """
     path = run.path / EVALUATION_FILE
     if not path.is_file():
         return None
     try:
         evaluation: Evaluation = json.loads(path.read_text(encoding="utf-8"))
-        step = evaluation["conditions"]["checkpoint_step"]
-    except (ValueError, KeyError) as error:
+        conditions = evaluation["conditions"]
+        step, weights = conditions["checkpoint_step"], conditions.get("weights")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunError(f"{path} is damaged; evaluate the run again") from error
-    return evaluation if step == run.load_checkpoint()["step"] else None
+    checkpoint = run.load_checkpoint()
+    same = step == checkpoint["step"] and weights in (None, weights_digest(checkpoint["network"]))
+    return evaluation if same else None
 
 
 def evaluation_summary(evaluation: Evaluation) -> dict[str, Any]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from serving.files import write_atomically
+from training.evaluation_file import EVALUATION_FILE
 from training.networks import build_network
 from training.objectives.build import build_objective
 from training.precision import Precision
@@ -127,8 +130,9 @@ class RunFolder:
     def begin(self, step: int) -> None:
         """Make the folder ready for a run that goes on from ``step``.
 
-        Drops the log lines after ``step``, which will be written again, and the unfinished files of a killed process.
-        Raises RunError if it cannot be written.
+        Drops the log lines after ``step``, which will be written again, and the unfinished files of a killed process;
+        at step 0 also an evaluation, which can only be of another network that was trained here before. Raises
+        RunError if it cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -136,6 +140,8 @@ class RunFolder:
             raise _not_written(self.path, error) from error
         for leftover in self.path.glob(".*.tmp"):
             leftover.unlink(missing_ok=True)
+        if step == 0:
+            (self.path / EVALUATION_FILE).unlink(missing_ok=True)
         if not self.metrics_path.exists():
             return
         kept = []
@@ -194,6 +200,16 @@ def _not_written(path: Path, error: OSError) -> RunError:
 def heads_of(recipe: Recipe, classes: int) -> dict[str, int]:
     """Return the heads (name -> classes) of the recipe's network for data of ``classes`` classes."""
     return build_objective(recipe, classes).heads
+
+
+def weights_digest(weights: Mapping[str, Tensor]) -> str:
+    """Return the digest 'sha256:...' of a network's weights by name, on whatever device and in whatever layout."""
+    digest = hashlib.sha256()
+    for name, values in weights.items():
+        plain = values.detach().cpu().contiguous()
+        digest.update(f"{name} {plain.dtype} {list(plain.shape)}\n".encode())
+        digest.update(plain.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return f"sha256:{digest.hexdigest()}"
 
 
 def load_network(run: RunFolder) -> tuple[nn.Module, Recipe]:

@@ -222,6 +222,27 @@ def test_an_evaluation_of_an_older_checkpoint_is_not_current(cifar_root: Path, t
         current_evaluation(run)
 
 
+def test_an_evaluation_of_other_weights_of_the_same_step_is_not_current(cifar_root: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path, cifar_root, "cifar10-baseline", 'evaluation.ood=["gaussian"]')
+    evaluation = evaluate_run(run, cifar_root, device="cpu")
+    assert current_evaluation(run) == evaluation
+    other = run.load_checkpoint()
+    other["network"]["heads.linear.label.bias"] += 1
+    run.save_checkpoint(other)
+    assert current_evaluation(run) is None
+    del evaluation["conditions"]["weights"]
+    run.write_json("evaluation.json", evaluation)
+    assert current_evaluation(run) == evaluation, "an earlier version did not name the weights"
+
+
+@pytest.mark.parametrize("content", ["[]", '{"conditions": []}', "3", "{}"])
+def test_an_evaluation_that_is_none_is_damaged(cifar_root: Path, tmp_path: Path, content: str) -> None:
+    run = make_run(tmp_path, cifar_root, "cifar10-baseline")
+    (run.path / "evaluation.json").write_text(content)
+    with pytest.raises(RunError, match=r"evaluation.json is damaged; evaluate the run again"):
+        current_evaluation(run)
+
+
 def test_a_failed_evaluation_leaves_the_earlier_one(cifar_root: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", cifar_root, "cifar10-baseline", 'evaluation.ood=["odd"]')
     (run.path / "evaluation.json").write_text("{}")

@@ -88,6 +88,24 @@ def test_a_damaged_run_is_left_out_with_its_reason_and_the_others_stay(
     assert reason.startswith(why)
 
 
+@pytest.mark.parametrize(
+    ("environment", "left_out"),
+    [
+        ('{"seed": 1}', []),
+        ("{}", []),
+        ("[", []),
+        ('{"seed": 7}', [("a", "the evaluation is of an earlier training, with seed 1 and not 7")]),
+    ],
+)
+def test_an_evaluation_of_another_seed_than_the_runs_is_left_out(
+    tmp_path: Path, environment: str, left_out: list[tuple[str, str]]
+) -> None:
+    run = write_run(tmp_path / "a", "cifar10-baseline", seed=1, **AREAS)
+    assert collect(tmp_path).left_out == [], "without that file, as results are kept"
+    (run / "environment.json").write_text(environment)
+    assert collect(tmp_path).left_out == left_out
+
+
 def test_a_file_that_cannot_be_read_is_left_out_too(tmp_path: Path) -> None:
     (write_run(tmp_path / "a", "cifar10-baseline", **AREAS) / "evaluation.json").unlink()
     (tmp_path / "a" / "evaluation.json").mkdir()

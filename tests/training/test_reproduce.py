@@ -112,6 +112,9 @@ def test_a_run_without_its_evaluation_is_not_finished(swept: Swept, tmp_path: Pa
     run = RunFolder(tmp_path / "run")
     shutil.copytree(swept.runs / swept.good.name, run.path)
     assert is_finished(swept.good, run)
+    evaluation = json.loads((run.path / "evaluation.json").read_text())
+    run.write_json("evaluation.json", {**evaluation, "seed": 7})
+    assert not is_finished(swept.good, run), "it is of an earlier training into this folder"
     (run.path / "evaluation.json").unlink()
     assert not is_finished(swept.good, run)
 

@@ -22,6 +22,7 @@ from training.run_folder import (
     heads_of,
     load_network,
     settings_that_differ,
+    weights_digest,
 )
 
 CLASSES = ["arrow", "corner", "ramp"]
@@ -169,6 +170,26 @@ def test_a_run_begins_without_what_a_killed_process_left(run: RunFolder) -> None
     assert run.metrics_path.read_text() == '{"step": 1}\n{"step": 2}\n{}\n'
     run.metrics_path.unlink()
     assert contents(run.path) == before
+
+
+def test_a_run_that_begins_anew_has_no_evaluation_of_the_one_before(run: RunFolder) -> None:
+    run.write_json("evaluation.json", {"seed": 7})
+    run.begin(2)
+    assert (run.path / "evaluation.json").exists()
+    run.begin(0)
+    assert not (run.path / "evaluation.json").exists()
+
+
+def test_a_digest_is_of_the_weights_and_not_of_how_they_lie() -> None:
+    weights = {"a": torch.arange(24.0).reshape(1, 2, 3, 4), "b": torch.tensor(3)}
+    digest = weights_digest(weights)
+    assert digest == weights_digest({**weights, "a": weights["a"].to(memory_format=torch.channels_last)})
+    for other in (
+        {**weights, "b": torch.tensor(4)},
+        {**weights, "a": weights["a"].reshape(2, 12)},
+        {"a": weights["a"]},
+    ):
+        assert weights_digest(other) != digest
 
 
 def test_the_same_recipe_passes_and_trainer_settings_may_differ(run: RunFolder, recipe: Recipe) -> None:

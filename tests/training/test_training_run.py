@@ -25,6 +25,7 @@ from tests.training.command_line import (
 )
 from training.data.image_set import DataError, InMemory
 from training.environment import library_versions
+from training.evaluation import current_evaluation, evaluate_run
 from training.recipe import Recipe
 from training.recipe_files import load_recipe
 from training.run_folder import RunError, RunFolder
@@ -199,6 +200,17 @@ def test_other_images_are_refused_and_the_run_stays(data_root: Path, tmp_path: P
     with pytest.raises(RunError, match=r"the images in .*data are not those the run in .*run began with"):
         train_recipe(tiny(), root, run, resume=True)
     assert contents(run.path) == before
+
+
+def test_another_training_into_the_folder_leaves_no_evaluation_of_the_first(data_root: Path, tmp_path: Path) -> None:
+    """Both trainings are of four steps: the step alone does not tell them apart."""
+    run = RunFolder(tmp_path / "run")
+    train_recipe(tiny(), data_root, run)
+    evaluate_run(run, data_root, device="cpu")
+    run.checkpoint_path.unlink()
+    train_recipe(tiny(), data_root, run, seed=7)
+    assert current_evaluation(run) is None
+    assert not (run.path / "evaluation.json").exists()
 
 
 def test_images_that_moved_are_the_same_images(data_root: Path, tmp_path: Path) -> None:

@@ -182,6 +182,8 @@ def _read(path: Path, name: str) -> Run | str | None:
             return f"{file} is damaged: no {', '.join(lacking)}"
     if evaluation["conditions"]["checkpoint_step"] != training["step"]:
         return "the evaluation is of an earlier checkpoint"
+    if (seed := _trained_seed(path)) not in (None, evaluation["seed"]):
+        return f"the evaluation is of an earlier training, with seed {evaluation['seed']} and not {seed}"
     try:
         shipped = load_recipe(recipe.name, recipe.scale)
     except RecipeError:
@@ -198,6 +200,15 @@ def _read(path: Path, name: str) -> Run | str | None:
     # rows, targets and printed figures as they are now; settings as they were run
     current = {"targets": shipped.targets, "row": shipped.row, "title": shipped.title, "published": shipped.published}
     return Run(name, recipe.model_copy(update=current), training, evaluation, value, variant)
+
+
+def _trained_seed(path: Path) -> int | None:
+    """Return the seed that a run folder says it was trained with; None where that file was not kept."""
+    try:
+        seed = json.loads((path / "environment.json").read_text(encoding="utf-8"))["seed"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return seed if isinstance(seed, int) else None
 
 
 def _has(content: dict[str, Any], key: str) -> bool:
