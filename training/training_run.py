@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from training.precision import Precision, precision_on, resolve_precision, train
 from training.progress import note
 from training.recipe import Recipe
 from training.run_folder import RunError, RunFolder, check_same_recipe
+from training.run_lock import alone
 from training.shared_phases import SharedPhases
 from training.trained_on import check_trained_on
 from training.trainer import Outcome
@@ -93,12 +95,30 @@ def train_recipe(
     resume: bool = False,
     max_minutes: float | None = None,
     shared: SharedPhases | None = None,
+    held: bool = False,
 ) -> Outcome:
     """Train ``recipe`` on the data of ``data_root`` into ``run``, with everything needed to repeat it.
 
-    An existing run is refused unless ``resume``; a refused or failed call leaves it as it was. ``shared``: where runs
-    share their pre-training. Raises DataError, RunError, TrainingError.
+    An existing run is refused unless ``resume``, and one that another process trains in any case; a refused or failed
+    call leaves it as it was. ``shared``: where runs share their pre-training. ``held``: the caller holds the folder
+    (see ``alone``). Raises DataError, RunError, TrainingError.
     """
+    # Of torchrun's processes, which all train in the folder, the one that writes it holds it.
+    with nullcontext() if held or not is_first_process() else alone(run.path):
+        return _train(recipe, data_root, run, seed=seed, resume=resume, max_minutes=max_minutes, shared=shared)
+
+
+def _train(
+    recipe: Recipe,
+    data_root: Path,
+    run: RunFolder,
+    *,
+    seed: int,
+    resume: bool,
+    max_minutes: float | None,
+    shared: SharedPhases | None,
+) -> Outcome:
+    """Do what ``train_recipe`` says, in a folder that is held."""
     begun, precision = has_begun(run), resolve_precision(recipe.trainer.precision)
     if begun:
         if not resume:

@@ -9,19 +9,17 @@ the process at the other end of its standard input goes away, so that a killed s
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from training.reproduce.jobs import Job, is_trained
-from training.run_folder import RunError, RunFolder
+from training.run_folder import RunFolder
+from training.run_lock import alone
 
 FINISHED, FAILED, STOPPED = 0, 1, 75
 PATIENCE = 60.0  # seconds, in which the job of a sweep that was killed comes to its checkpoint
@@ -42,13 +40,16 @@ def run_job(job: Job, data: Path, runs: Path, deadline: float | None, patience: 
 
     folder = runs / job.name
     recipe = job.resolved()
-    with _alone(folder, patience):
+    folder.mkdir(parents=True, exist_ok=True)  # it stays if the job fails: the job's log is there
+    with alone(folder, patience):
         run = RunFolder(folder)
         if not (is_trained(job, run) and run.checkpoint_path.exists()):
             minutes = None if deadline is None else max(0.0, (deadline - time.time()) / 60)
             print("training", flush=True)
             shared = SharedPhases(runs / SHARED_PHASES)
-            outcome = train_recipe(recipe, data, run, seed=job.seed, resume=True, max_minutes=minutes, shared=shared)
+            outcome = train_recipe(
+                recipe, data, run, seed=job.seed, resume=True, max_minutes=minutes, shared=shared, held=True
+            )
             if not outcome.finished:
                 print(f"stopped at step {outcome.step} of {outcome.steps}", flush=True)
                 return STOPPED
@@ -58,23 +59,6 @@ def run_job(job: Job, data: Path, runs: Path, deadline: float | None, patience: 
         run.write_json("recipe.json", recipe.settings())  # with the evaluation's settings, if they were others
         print("finished", flush=True)
         return FINISHED
-
-
-@contextmanager
-def _alone(folder: Path, patience: float) -> Iterator[None]:
-    """Hold the folder for this process. Raises RunError if another one holds it for longer than ``patience``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    end = time.monotonic() + patience
-    with (folder / ".lock").open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError as error:
-                if time.monotonic() >= end:
-                    raise RunError(f"{folder} is being trained by another process; wait for it, or stop it") from error
-            time.sleep(0.2)
-        yield
 
 
 def _stop_with_the_parent() -> None:

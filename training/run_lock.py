@@ -1,0 +1,99 @@
+"""One training at a time in a run folder: a lock that ends with the process that holds it, however that ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from training.progress import note
+from training.run_folder import RunError
+
+LOCK_FILE = ".lock"
+SECONDS_BETWEEN_TRIES = 0.2
+
+
+@contextmanager
+def alone(folder: Path, patience: float = 0.0) -> Iterator[None]:
+    """Hold run folder ``folder``, made if it is not there, for this process.
+
+    Raises RunError if it cannot be written, or another process holds it for longer than ``patience`` seconds. Nothing
+    of the lock is left behind, and no folder that was made for it and stayed empty. Where a file system has no locks it
+    is held by nobody, which a note says. A second call in the same process is another holder.
+    """
+    made = _make(folder)
+    try:
+        with _held(folder / LOCK_FILE, patience):
+            yield
+    finally:
+        for empty in made:
+            with contextlib.suppress(OSError):
+                empty.rmdir()
+
+
+def _make(folder: Path) -> list[Path]:
+    """Make a folder and those above it; return what was made, the deepest first."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _not_written(folder, error) from error
+    return missing
+
+
+@contextmanager
+def _held(path: Path, patience: float) -> Iterator[None]:
+    end = time.monotonic() + patience
+    while (descriptor := _try(path)) is None:
+        if time.monotonic() >= end:
+            raise RunError(f"{path.parent} is being trained by another process; wait for it, or stop it")
+        time.sleep(SECONDS_BETWEEN_TRIES)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()  # while it is held: see _try
+        os.close(descriptor)
+
+
+def _try(path: Path) -> int | None:
+    """Return the open, locked file; None if another process holds it.
+
+    Who lets go removes the file, so a lock may turn out to be on one that is gone, and bars nobody: once more then.
+    """
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise _not_written(path.parent, error) from error
+        try:
+            _lock(descriptor)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except (ImportError, OSError):
+            note(f"{path.parent}: no locks here; let no other process train in this folder")
+            return descriptor
+        if _is_at(path, descriptor):
+            return descriptor
+        os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    import fcntl  # Unix alone has it
+
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _not_written(folder: Path, error: OSError) -> RunError:
+    return RunError(f"could not write {folder}: {error.strerror or error}; what was there is intact")
