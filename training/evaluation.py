@@ -162,10 +162,16 @@ def evaluated_indices(images: ImageSet, limit: int) -> NDArray[np.int64]:
 
 
 def normal_mask(recipe: Recipe, test: ImageSet) -> NDArray[np.bool_]:
-    """Return which of all test images are normal: those of data.in_class, or all."""
+    """Return which of all test images are normal: those of data.in_class, or all. Raises DataError if none is."""
     if recipe.data.in_class is None:
         return np.ones(len(test), dtype=np.bool_)
-    return np.asarray(test.labels == class_index(test.classes, recipe.data.in_class))
+    normal = np.asarray(test.labels == class_index(test.classes, recipe.data.in_class))
+    if not normal.any():
+        raise DataError(
+            f"the test images of {test.name!r} hold none of class {recipe.data.in_class!r}, which is what is normal: "
+            f"put some into {test.name}/{test.split}"
+        )
+    return normal
 
 
 def is_exposed(recipe: Recipe, name: str) -> bool:
@@ -216,11 +222,9 @@ def accuracy(outputs: Outputs, labels: NDArray[np.int64]) -> float | None:
 
 
 def _one_class(recipe: Recipe, detectors: dict[str, NDArray[Any]], inside: NDArray[np.bool_]) -> dict[str, Any] | None:
-    """Return the detection of the test images of other classes, for a model of one class; else None."""
-    if recipe.data.in_class is None:
+    """Return the detection of the test images of other classes, for a model of one class; None where there are none."""
+    if recipe.data.in_class is None or inside.all():
         return None
-    if inside.all() or not inside.any():
-        raise DataError(f"the test images are all, or none, of class {recipe.data.in_class!r}: there is no AUROC")
     judged: dict[str, Any] = {"in_count": int(inside.sum()), "out_count": int((~inside).sum())}
     for detector, scores in detectors.items():
         judged[detector] = detection(scores[inside], scores[~inside]).as_dict()

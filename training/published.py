@@ -29,10 +29,10 @@ def measured_figures(recipe: Recipe, evaluation: dict[str, Any]) -> dict[str, fl
     for attack in ("pgd20", "pgd100"):
         found[f"accuracy_{attack}"] = evaluation.get("adversarial", {}).get(attack, {}).get("accuracy")
     found["accuracy_corruptions_mean"] = evaluation.get("corruptions", {}).get("accuracy_mean")
-    if evaluation["one_class"] is None:
+    if recipe.data.in_class is None:
         areas = [evaluation["ood"][name][score]["auroc"] for name in PAPER_SETS if name in held_out(evaluation)]
         found["auroc_mean"] = sum(areas) / len(areas) if areas else None
-    else:
+    elif evaluation["one_class"] is not None:
         found[f"auroc_{recipe.data.in_class}"] = evaluation["one_class"][score]["auroc"]
     return {metric: value for metric, value in found.items() if value is not None}
 

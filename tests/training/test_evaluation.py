@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from training.data.ood import load_ood
 from training.data.splits import halves
 from training.evaluation import ALPHA, current_evaluation, evaluate_run, evaluated_indices, evaluation_summary
 from training.evaluation_table import print_evaluation
+from training.graph_runner import GraphRunner
 from training.metrics import auroc
 from training.published import beside_published
 from training.recipe_files import load_recipe
@@ -129,6 +131,40 @@ def test_one_class_sets_are_drawn_for_its_own_images(horse: tuple[RunFolder, dic
     assert evaluation["in_distribution"]["count"] == evaluation["in_distribution"]["available"] == 8
     assert evaluation["false_alarm"]["count"] == 8
     assert evaluation["accuracy"] is None
+
+
+@pytest.fixture
+def horse_root(cifar_root: Path, tmp_path: Path) -> Path:
+    """A copy of the data, whose test images may be changed."""
+    return Path(shutil.copytree(cifar_root, tmp_path / "data"))
+
+
+def test_without_a_normal_test_image_nothing_is_scored(
+    horse: tuple[RunFolder, dict[str, Any]], horse_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree(horse_root / "cifar10" / "test" / "horse")
+    monkeypatch.delattr(GraphRunner, "score")
+    with pytest.raises(DataError, match="hold none of class 'horse', which is what is normal: put some into cifar10/t"):
+        evaluate_run(horse[0], horse_root, device="cpu")
+
+
+def test_normal_test_images_alone_are_measured_without_a_figure_of_other_classes(
+    horse: tuple[RunFolder, dict[str, Any]], horse_root: Path, tmp_path: Path
+) -> None:
+    for name in ("cat", "dog"):
+        shutil.rmtree(horse_root / "cifar10" / "test" / name)
+    run = RunFolder(Path(shutil.copytree(horse[0].path, tmp_path / "run")))
+    evaluation = evaluate_run(run, horse_root, device="cpu")
+    assert evaluation["one_class"] is None
+    assert evaluation["false_alarm"]["count"] == 8
+    assert evaluation["ood"]["textures"]["count"] == horse[1]["ood"]["textures"]["count"]
+    assert "other classes" not in evaluation["curves"]
+    assert {row["measured_percent"] for row in evaluation["published"]} == {None}, "the sets' mean is of no class"
+    assert "one_class_auroc" not in evaluation_summary(evaluation)
+    stream = io.StringIO()
+    print_evaluation(evaluation, Console(file=stream, width=200))
+    assert "of 8 normal test images" in stream.getvalue()
+    assert "other classes" not in stream.getvalue()
 
 
 def test_published_figures_stand_beside_measured_ones(horse: tuple[RunFolder, dict[str, Any]]) -> None:

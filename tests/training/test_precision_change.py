@@ -135,6 +135,24 @@ def test_without_a_normal_test_image_it_is_refused(root: Path, tmp_path: Path) -
         change_of(recipe, tmp_path, formula="transformation")
 
 
+def test_a_class_that_only_train_has_is_refused_before_anything_is_scored(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "cifar10" / "test").mkdir(parents=True)
+    (tmp_path / "cifar10" / "train").symlink_to(root / "cifar10" / "train")
+    for name in ("cat", "dog"):
+        (tmp_path / "cifar10" / "test" / name).symlink_to(root / "cifar10" / "test" / name)
+    recipe = load_recipe("cifar10-one-class-transformations", "smoke", ['evaluation.ood=["gaussian"]'])
+    with pytest.raises(DataError, match="hold none of class 'horse', which is what is normal: put some into cifar10/t"):
+        change_of(recipe, tmp_path, formula="transformation")
+
+
+def test_normal_images_alone_are_judged_by_the_sets(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "cifar10" / "test").mkdir(parents=True)
+    (tmp_path / "cifar10" / "train").symlink_to(root / "cifar10" / "train")
+    (tmp_path / "cifar10" / "test" / "horse").symlink_to(root / "cifar10" / "test" / "horse")
+    recipe = load_recipe("cifar10-one-class-transformations", "smoke", ['evaluation.ood=["gaussian"]'])
+    assert set(change_of(recipe, tmp_path, formula="transformation").fp32) == {"ood_auroc_mean"}
+
+
 def test_scores_that_are_not_finite_are_refused(root: Path) -> None:
     recipe = load_recipe("cifar10-rotations", "smoke", ["evaluation.ood=[]"])
     reference, lowered = build_graph(), not_a_number(build_graph())
