@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from pathlib import Path
@@ -19,9 +20,13 @@ def write_atomically(path: Path, data: bytes) -> None:
 def write_together(contents: dict[Path, bytes]) -> None:
     """Write several files, each atomically and none before all of them are on the disk.
 
-    Raises OSError with the old files untouched and nothing left behind. Only a crash between two renames, which take no
-    space and no time, can leave some new and some old.
+    Raises OSError with the old files untouched and nothing left behind, also where a folder is in the place of one, at
+    which a rename after others would fail. Only a crash between two renames, which take no space and no time, can leave
+    some new and some old.
     """
+    for path in contents:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     written: dict[Path, Path] = {}
     try:
         for path, data in contents.items():

@@ -78,6 +78,9 @@ def export_run(
     DataError, RunError; files of an earlier export then stay as they were.
     """
     wanted = _check_request(name, precision)
+    folder = models / name
+    if with_network is not None:
+        _check_network_file(with_network, folder)
     network, recipe = load_network(run)
     record, environment = run.training_record(), run.environment()
     evaluation = current_evaluation(run)
@@ -120,7 +123,6 @@ def export_run(
         difference=difference,
         change=change,
     )
-    folder = models / name
     contents = {folder / MODEL_FILE: data, folder / CARD_FILE: render_card(facts).encode()}
     if with_network is not None:
         contents[with_network] = network_graph(network, recipe.data.size).SerializeToString(deterministic=True)
@@ -173,6 +175,14 @@ def _check_request(name: str, precision: str) -> Precision:
         if precision == known:
             return known  # type: ignore[no-any-return]
     raise ExportError(f"no precision {precision!r}; the precisions are {', '.join(get_args(Precision))}")
+
+
+def _check_network_file(path: Path, folder: Path) -> None:
+    """Raise ExportError, before anything is computed, where the bare network cannot go to ``path``."""
+    if path.is_dir():
+        raise ExportError(f"{path} is a folder; --with-network takes the name of a file")
+    if path.resolve() in {(folder / name).resolve() for name in (MODEL_FILE, CARD_FILE)}:
+        raise ExportError(f"{path} is the model's own file; --with-network takes another one")
 
 
 def _baseline_evaluation(baseline: RunFolder, evaluation: Evaluation | None) -> Evaluation:

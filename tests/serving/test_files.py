@@ -54,6 +54,15 @@ def test_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_folder_in_the_place_of_a_file_is_refused_before_any_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "first").write_bytes(b"old")
+    (tmp_path / "second").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"Is a directory: .*second"):
+        write_together({tmp_path / "first": b"new", tmp_path / "second": b"new"})
+    assert (tmp_path / "first").read_bytes() == b"old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["first", "second"]
+
+
 def test_on_a_full_disk_the_old_file_stays_and_nothing_is_left(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")

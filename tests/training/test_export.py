@@ -14,6 +14,7 @@ import torch
 from serving.graphs.graph import load_graph
 from serving.graphs.manifest import METADATA_KEY, parse_manifest
 from tests.reference_scores import recompute_scores
+from tests.training.command_line import contents
 from tests.training.runs import make_data_root, make_run
 from training.data.noise import gaussian
 from training.export import Exported, ExportError, export_run, self_check
@@ -177,6 +178,24 @@ def test_names_that_are_no_folder_name_are_refused(classifier: Shipped, tmp_path
 def test_a_baseline_without_evaluation_is_refused(classifier: Shipped, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="no evaluation of its latest checkpoint"):
         export_run(classifier.run, "x", tmp_path, baseline=classifier.run)
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [("there", "is a folder; --with-network takes the name"), ("models/mine/../mine/model.onnx", "is the model's own")],
+)
+def test_a_place_where_the_network_cannot_go_leaves_the_earlier_model_and_card(
+    classifier: Shipped, tmp_path: Path, place: str, said: str
+) -> None:
+    folder = tmp_path / "models" / "mine"
+    for made in (folder, tmp_path / "there"):
+        made.mkdir(parents=True)
+    (folder / "model.onnx").write_bytes(b"earlier model")
+    (folder / "README.md").write_text("earlier card")
+    with pytest.raises(ExportError, match=said):
+        export_run(classifier.run, "mine", tmp_path / "models", with_network=tmp_path / place)
+    assert contents(folder) == {"model.onnx": b"earlier model", "README.md": b"earlier card"}
+    assert contents(tmp_path / "there") == {}
 
 
 def test_a_full_disk_leaves_the_earlier_model_and_card(
