@@ -21,7 +21,7 @@ from training.environment import accelerator, describe_device, is_first_process,
 from training.exposure.outliers import load_outliers, outlier_record
 from training.objectives.build import build_objective
 from training.phase_plan import plan_phases
-from training.phases import has_begun, phases_record, train_phases
+from training.phases import Phase, has_begun, phases_record, train_phases
 from training.precision import Precision, precision_on, resolve_precision, trained_precision, was_on_cuda
 from training.progress import note
 from training.recipe import Recipe
@@ -100,7 +100,8 @@ def train_recipe(
     """Train ``recipe`` on the data of ``data_root`` into ``run``, with everything needed to repeat it.
 
     An existing run is refused unless ``resume``, and one that another process trains in any case; a refused or failed
-    call leaves it as it was. ``shared``: where runs share their pre-training. ``held``: the caller holds the folder
+    call leaves it as it was, and so does one to go on with a finished run, but for settings that do not decide the
+    weights. ``shared``: where runs share their pre-training. ``held``: the caller holds the folder
     (see ``alone``). Raises DataError, RunError, TrainingError.
     """
     # Of torchrun's processes, which all train in the folder, the one that writes it holds it.
@@ -154,6 +155,10 @@ def _train(
         if any(before.get(part) != record.get(part) for part in ("data", "outliers", "labels")):
             raise RunError(f"the images in {data_root} are not those the run in {run.path} began with")
         record = {**before, **record}
+    # Nothing is trained any more: what the weights were made with is not what looks at them now.
+    trained = begun and _is_trained(run, phases[-1])
+    if trained:
+        record = {**record, **before}
 
     def write_progress(outcome: Outcome) -> None:
         progress = {
@@ -162,17 +167,19 @@ def _train(
             "finished": outcome.finished,
             "views": outcome.views,
             "seconds": round(outcome.seconds, 1),
-            "device": outcome.device,
+            "device": record["device"] if trained else outcome.device,
         }
-        run.write_json("training.json", {**record, **progress})
+        if not (trained and record.get("finished")):
+            run.write_json("training.json", {**record, **progress})
 
     if is_first_process():
         for skipped in train_images.skipped:
             note(f"left out: {skipped}")
         run.write_json("recipe.json", recipe.settings())
-        run.write_json("training.json", record)
-        environment = {"libraries": library_versions(), "source_revision": source_revision(), "seed": seed}
-        run.write_json("environment.json", {**environment, "data_root": str(data_root.resolve())})
+        if not trained:
+            run.write_json("training.json", record)
+            environment = {"libraries": library_versions(), "source_revision": source_revision(), "seed": seed}
+            run.write_json("environment.json", {**environment, "data_root": str(data_root.resolve())})
     return train_phases(
         phases,
         run,
@@ -183,6 +190,11 @@ def _train(
         outliers=outliers,
         shared=shared,
     )
+
+
+def _is_trained(run: RunFolder, last: Phase) -> bool:
+    """Return whether the run's own checkpoint is that of its last step."""
+    return run.checkpoint_path.exists() and bool(run.load_checkpoint()["step"] == last.steps)
 
 
 def _precision_to_go_on_in(run: RunFolder, recipe: Recipe) -> Precision:

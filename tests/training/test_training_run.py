@@ -131,6 +131,30 @@ def test_a_kill_between_checkpoint_and_record_leaves_a_record_that_is_made_good(
     assert_as_uninterrupted(run, whole)
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_going_on_with_a_finished_run_leaves_what_it_was_trained_with(
+    data_root: Path, tmp_path: Path, finished: bool
+) -> None:
+    """Also where the process was killed between its last checkpoint and the record of it."""
+    run = RunFolder(tmp_path / "run")
+    train_recipe(tiny(), data_root, run)
+    elsewhere = {**run.training_record(), "device": "CPU (of another machine), 64 threads", "precision": "32-true"}
+    run.write_json("training.json", elsewhere if finished else {**elsewhere, "step": 2, "finished": False})
+    run.write_json("environment.json", {**run.environment(), "libraries": {"torch": "1.0"}, "source_revision": "old"})
+    before = contents(run.path)
+    moved = Path(shutil.copytree(data_root, tmp_path / "moved"))
+    assert train_recipe(tiny("own-classifier-32", "evaluation.limit=5"), moved, run, resume=True).finished
+    after = contents(run.path)
+    assert {name for name in before if before[name] != after[name]} == {
+        "recipe.json",
+        *([] if finished else ["training.json"]),
+    }
+    assert run.recipe().evaluation.limit == 5
+    record = run.training_record()
+    assert record.pop("seconds") >= elsewhere.pop("seconds")
+    assert record == elsewhere
+
+
 def test_a_run_without_a_checkpoint_begins_anew_with_or_without_resume(data_root: Path, tmp_path: Path) -> None:
     """What a process that was killed in its first minutes leaves: a record, no checkpoint."""
     results = []
