@@ -130,6 +130,11 @@ def _train(
     build_objective(recipe, len(train_images.classes))
     normal = in_distribution(recipe, train_images)
     kept, held_out = training_indices(recipe, normal)
+    if recipe.calibration.source == "train_holdout" and not len(held_out):
+        raise DataError(
+            f"of the images in {recipe.data.name}/train none can be held out, and nothing would calibrate: a class "
+            "needs two at least; calibration.source=test_half takes test images instead"
+        )
     outliers = load_outliers(recipe, data_root)
     phases, label_record = plan_phases(recipe, normal.take(kept), run)
     record = {
@@ -137,7 +142,7 @@ def _train(
             name=recipe.data.name,
             split="train",
             digest=train_images.digest,
-            available=len(normal),
+            available=train_images.available(recipe.data.in_class),
             count=len(kept),
             in_class=recipe.data.in_class,
         ).model_dump(),
@@ -152,7 +157,7 @@ def _train(
     }
     if begun:
         before = run.training_record()
-        if any(before.get(part) != record.get(part) for part in ("data", "outliers", "labels")):
+        if any(_images_in(before, part) != _images_in(record, part) for part in ("data", "outliers", "labels")):
             raise RunError(f"the images in {data_root} are not those the run in {run.path} began with")
         record = {**before, **record}
     # Nothing is trained any more: what the weights were made with is not what looks at them now.
@@ -190,6 +195,11 @@ def _train(
         outliers=outliers,
         shared=shared,
     )
+
+
+def _images_in(record: dict[str, Any], part: str) -> dict[str, Any]:
+    """Return what a training record says of its images; how many there were the digest says, and not all versions."""
+    return {key: value for key, value in (record.get(part) or {}).items() if key != "available"}
 
 
 def _is_trained(run: RunFolder, last: Phase) -> bool:

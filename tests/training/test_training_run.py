@@ -291,6 +291,33 @@ def test_a_limit_is_for_training_images_alone(data_root: Path) -> None:
     assert fitting_of(recipe).model_dump() == {"size": 32, "shorter_side": 32}
 
 
+def test_what_was_there_is_counted_before_the_limit(data_root: Path, tmp_path: Path) -> None:
+    one = ("data.in_class=ramp",)
+    for recipe, of_class, available in (("own-classifier-32", (), 72), ("own-one-class-32", one, 24)):
+        run = RunFolder(tmp_path / recipe)
+        train_recipe(tiny(recipe, "data.limit_per_class=6", *of_class), data_root, run, max_minutes=0)
+        record = run.training_record()
+        assert record["data"]["available"] == available
+        assert record["data"]["count"] + record["held_out"] == (6 if of_class else 18)
+
+
+def test_a_run_that_counted_after_the_limit_goes_on(data_root: Path, tmp_path: Path) -> None:
+    run, recipe = RunFolder(tmp_path), tiny("own-classifier-32", "data.limit_per_class=6")
+    train_recipe(recipe, data_root, run, max_minutes=0)
+    record = run.training_record()
+    run.write_json("training.json", {**record, "data": {**record["data"], "available": 18}})
+    assert train_recipe(recipe, data_root, run, resume=True).finished
+    assert run.training_record()["data"]["available"] == 72
+
+
+def test_images_too_few_to_hold_any_out_are_not_trained_on(data_root: Path, tmp_path: Path) -> None:
+    run, few = RunFolder(tmp_path / "run"), ("own-classifier-32", "data.limit_per_class=1")
+    with pytest.raises(DataError, match=r"of the images in photos/train none can be held out, .* a class needs two"):
+        train_recipe(tiny(*few), data_root, run)
+    assert not run.path.exists()
+    assert train_recipe(tiny(*few, "calibration.source=test_half"), data_root, run, max_minutes=0).step == 1
+
+
 def test_a_class_that_is_not_there_is_named(data_root: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no class 'ram'; the classes are arrow, corner, ramp"):
         train_recipe(tiny("own-one-class-32", "data.in_class=ram"), data_root, RunFolder(tmp_path / "run"))

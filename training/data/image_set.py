@@ -59,7 +59,8 @@ class ImageSet:
     """Images with labels.
 
     ``labels`` int64 [N] index into ``classes``. ``digest`` ('sha256:...') is of the whole split as found, and stays the
-    same for subsets of it. ``skipped`` names the files that did not decode and were left out on request.
+    same for subsets of it. ``skipped`` names the files that did not decode and were left out on request. ``found``: of
+    a set that was limited, how many images of each class there were; see ``available``.
     """
 
     name: str
@@ -69,6 +70,7 @@ class ImageSet:
     pixels: InMemory | OnDisk
     digest: str
     skipped: tuple[str, ...] = ()
+    found: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -80,6 +82,11 @@ class ImageSet:
     def of_class(self, name: str) -> ImageSet:
         """Return the images of one class. Raises DataError listing the classes if there is none of that name."""
         return self.take(np.flatnonzero(self.labels == class_index(self.classes, name)))
+
+    def available(self, name: str | None) -> int:
+        """Return how many images of class ``name`` (None: of all) a set as loaded had before it was limited."""
+        counts = self.found or np.bincount(self.labels, minlength=len(self.classes)).tolist()
+        return int(sum(counts) if name is None else counts[class_index(self.classes, name)])
 
     def batches(self, size: int) -> Iterator[Images]:
         """Yield the images in order, ``size`` at a time, as uint8 [n, size, size, 3]."""

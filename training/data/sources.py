@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,8 @@ def _limit(images: ImageSet, per_class: int) -> ImageSet:
         generator.permutation(np.flatnonzero(images.labels == label))[:per_class]
         for label in range(len(images.classes))
     ]
-    return images.take(np.sort(np.concatenate(chosen)))
+    found = tuple(np.bincount(images.labels, minlength=len(images.classes)).tolist())
+    return replace(images.take(np.sort(np.concatenate(chosen))), found=found)
 
 
 def _read_class_folders(folder: Path, name: str, split: str, fitting: Fitting, skip_unreadable: bool) -> ImageSet:
