@@ -30,6 +30,7 @@ from training.evaluation_file import EVALUATION_FILE
 from training.graph_runner import GraphRunner, Outputs
 from training.metrics import Scores, detection
 from training.onnx_graph import scorer_graph
+from training.progress import note
 from training.published import beside_published
 from training.recipe import EvaluationSettings, Recipe
 from training.run_folder import RunError, RunFolder, load_network, weights_digest
@@ -59,6 +60,7 @@ def evaluate_run(
         recipe = recipe.model_copy(update={"evaluation": settings})
     scorer, trained = build_scorer(network, recipe), run.training_record()
     test = load_split(recipe, data_root, "test", trained)
+    note_left_out(test)
     evaluated = evaluated_indices(test, recipe.evaluation.limit)
     normal = normal_mask(recipe, test)
     sets, missing = out_of_distribution(recipe, data_root, int(normal[evaluated].sum()))
@@ -185,8 +187,19 @@ def out_of_distribution(recipe: Recipe, root: Path, normal: int) -> tuple[list[O
     All are read before anything is scored, so that an unreadable one (DataError) costs no time.
     """
     settings, count = recipe.evaluation, wanted_count(normal, recipe.evaluation.ood_ratio)
-    loaded = {name: load_ood(root, name, fitting_of(recipe), count) for name in settings.ood}
+    loaded = {
+        name: load_ood(root, name, fitting_of(recipe), count, skip_unreadable=recipe.data.skip_unreadable)
+        for name in settings.ood
+    }
+    for found in loaded.values():
+        note_left_out(found.images if found else None)
     return [found for found in loaded.values() if found], [name for name, found in loaded.items() if found is None]
+
+
+def note_left_out(images: ImageSet | None) -> None:
+    """Name the files that did not decode and were left out, as data.skip_unreadable asks."""
+    for skipped in images.skipped if images else ():
+        note(f"left out: {skipped}")
 
 
 def _judge_sets(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from serving.graphs.manifest import TrainingData
 from serving.images.fitting import Fitting
-from training.data.image_set import DataError, ImageSet
+from training.data.image_set import DataError, ImageSet, UnreadableError
 from training.data.sources import load_images
 from training.data.splits import halves, hold_out
 from training.environment import accelerator, describe_device, is_first_process, library_versions, source_revision
@@ -126,8 +126,10 @@ def _train(
             raise RunError(f"{run.path} holds a run already; go on with it by --resume, or choose another --out")
         check_same_recipe(_begun_as(run), recipe, seed)
         precision = _precision_to_go_on_in(run, recipe)
-    train_images = load_split(recipe, data_root, "train")
-    build_objective(recipe, len(train_images.classes))
+    with _advice_on_unreadable_images():
+        train_images = load_split(recipe, data_root, "train")
+        build_objective(recipe, len(train_images.classes))  # refuses before more is read
+        outliers = load_outliers(recipe, data_root)
     normal = in_distribution(recipe, train_images)
     kept, held_out = training_indices(recipe, normal)
     if recipe.calibration.source == "train_holdout" and not len(held_out):
@@ -135,7 +137,6 @@ def _train(
             f"of the images in {recipe.data.name}/train none can be held out, and nothing would calibrate: a class "
             "needs two at least; calibration.source=test_half takes test images instead"
         )
-    outliers = load_outliers(recipe, data_root)
     phases, label_record = plan_phases(recipe, normal.take(kept), run)
     record = {
         "data": TrainingData(
@@ -178,7 +179,7 @@ def _train(
             run.write_json("training.json", {**record, **progress})
 
     if is_first_process():
-        for skipped in train_images.skipped:
+        for skipped in (*train_images.skipped, *(outliers.skipped if outliers else ())):
             note(f"left out: {skipped}")
         run.write_json("recipe.json", recipe.settings())
         if not trained:
@@ -195,6 +196,15 @@ def _train(
         outliers=outliers,
         shared=shared,
     )
+
+
+@contextmanager
+def _advice_on_unreadable_images() -> Iterator[None]:
+    """Say what else than to remove them a training, unlike an evaluation, can do with unreadable images."""
+    try:
+        yield
+    except UnreadableError as error:
+        raise DataError(f"{error}, or leave such files out with --set data.skip_unreadable=true") from error
 
 
 def _images_in(record: dict[str, Any], part: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import torch
 
 from tests.training.checkpoints import disk_full_at, log_lines, same_weights
 from tests.training.command_line import Done, contents, quarterturn, train_arguments
+from tests.training.runs import write_images
 from training.data.catalog import CATALOG
 from training.recipe_files import recipe_paths
 from training.run_folder import RunFolder
@@ -256,6 +257,29 @@ def test_an_unreadable_image_is_left_out_only_when_asked(root: Path, tmp_path: P
     done = train(root, tmp_path / "run", "data.skip_unreadable=true")
     assert done.status == 0
     assert f"left out: {root / 'photos' / 'train' / 'corner' / '005.png'}: " in done.err
+
+
+def test_an_evaluation_says_what_it_can_do_about_an_unreadable_image_and_leaves_out_what_training_did(
+    root: Path, tmp_path: Path
+) -> None:
+    """`evaluate` has no --set: it goes by the run's recipe."""
+    write_images(root / "holiday", 3, 100, seed=0)
+    sets = 'evaluation.ood=["holiday"]'
+    for name, more in (("strict", []), ("lenient", ["data.skip_unreadable=true"])):
+        assert train(root, tmp_path / name, sets, "optimiser.epochs=1", *more).status == 0
+    bad = [root / "photos" / "test" / "ramp" / "1003.png", root / "holiday" / "001.png"]
+    for path in bad:
+        path.write_bytes(b"junk")
+    assert quarterturn("evaluate", tmp_path / "strict", "--data", root).error.endswith("Remove them")
+    bad[0].unlink()
+    refused = quarterturn("evaluate", tmp_path / "strict", "--data", root)
+    assert refused.error.startswith(f"{bad[1]}: ")
+    assert refused.error.endswith("; remove the file")
+    bad[0].write_bytes(b"junk")
+    done = quarterturn("evaluate", tmp_path / "lenient", "--data", root)
+    assert done.status == 0, done.err
+    for path in bad:
+        assert f"left out: {path}: " in done.err
 
 
 def test_a_single_class_trains_a_one_class_model(root: Path, tmp_path: Path) -> None:

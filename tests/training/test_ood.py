@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from serving.images.fitting import Fitting
+from serving.images.image_file import read_image
 from tests.training.runs import write_images
-from training.data.image_set import DataError, OnDisk
+from training.data.image_set import DataError, OnDisk, UnreadableError
 from training.data.noise import gaussian
 from training.data.ood import load_ood, wanted_count
 
@@ -91,6 +93,47 @@ def test_an_unreadable_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "holiday" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     with pytest.raises(DataError, match=r"broken\.png"):
         load_ood(tmp_path, "holiday", FITTING, 4)
+
+
+def test_others_are_drawn_for_unreadable_images_when_asked(tmp_path: Path) -> None:
+    write_images(tmp_path / "holiday", 6, 100, seed=0)
+    before = load_ood(tmp_path, "holiday", FITTING, 4)
+    assert before is not None
+    files = sorted((tmp_path / "holiday").iterdir())
+    drawn = [
+        index for index in range(6) if (before.images.pixels.read(0, 4) == read(files[index])).all((1, 2, 3)).any()
+    ]
+    files[drawn[0]].write_bytes(b"junk")
+    found = load_ood(tmp_path, "holiday", FITTING, 4, skip_unreadable=True)
+    assert found is not None
+    assert (len(found.images), found.available) == (4, 5)
+    assert [line.split(": ")[0] for line in found.images.skipped] == [str(files[drawn[0]])]
+    kept = [read(files[index]) for index in drawn[1:]]
+    assert all((found.images.pixels.read(0, 4) == image).all((1, 2, 3)).any() for image in kept)
+    for path in files:
+        path.write_bytes(b"junk")
+    with pytest.raises(DataError, match="holiday has no image that can be read"):
+        load_ood(tmp_path, "holiday", FITTING, 4, skip_unreadable=True)
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_unreadable_images_of_class_folders_and_large_ones_are_left_out_when_asked(tmp_path: Path, size: int) -> None:
+    write_images(tmp_path / "scenes" / "test" / "sea", 3, 100, seed=0)
+    write_images(tmp_path / "holiday", 3, 100, seed=0)
+    for folder in ("scenes/test/sea", "holiday"):
+        (tmp_path / folder / "001.png").write_bytes(b"junk")
+    for name in ("scenes", "holiday"):
+        fitting = Fitting(size=size, shorter_side=size)
+        with pytest.raises(UnreadableError, match=r"001\.png: "):
+            load_ood(tmp_path, name, fitting, 9)
+        found = load_ood(tmp_path, name, fitting, 9, skip_unreadable=True)
+        assert found is not None
+        assert (len(found.images), found.available, len(found.images.skipped)) == (2, 2, 1)
+        assert found.images.pixels.read(0, 2).shape == (2, size, size, 3)
+
+
+def read(path: Path) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return read_image(path.read_bytes(), FITTING)
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,16 @@ def test_what_cannot_be_left_out_is_named(root: Path) -> None:
         load_outliers(recipe('outliers.left_out=["n99999999"]'), root)
     with pytest.raises(DataError, match="no image"):
         load_outliers(recipe('outliers.left_out=["n01641577", "n01443537", "n01770393"]'), root)
+
+
+def test_unreadable_outliers_are_left_out_when_asked(root: Path, tmp_path: Path) -> None:
+    changed = Path(shutil.copytree(root, tmp_path / "data"))
+    (changed / "tiny-imagenet" / "train" / "n01770393" / "002.png").write_bytes(b"junk")
+    with pytest.raises(DataError, match=r"002\.png: .*Remove them, or leave such .* --set data.skip_unreadable=true"):
+        train_recipe(recipe(), changed, RunFolder(tmp_path / "run"))
+    outliers = load_outliers(recipe("data.skip_unreadable=true"), changed)
+    assert outliers is not None
+    assert (len(outliers), len(outliers.skipped)) == (11, 1)
 
 
 def test_outliers_are_drawn_by_the_step_alone() -> None:

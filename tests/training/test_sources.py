@@ -151,7 +151,7 @@ def empty_class(root: Path) -> str:
 
 def text_file(root: Path) -> str:
     (root / "photos/train/arrow/notes.txt").write_text("hello")
-    return r"1 of 13 files will not do: .*notes\.txt: no image .*skip_unreadable=true"
+    return r"1 of 13 files will not do: .*notes\.txt: no image .*\. Remove them$"
 
 
 def truncated_image(root: Path) -> str:

@@ -98,6 +98,10 @@ class DataError(ValueError):
     """Data that is missing, empty, unreadable, or does not suit the recipe; the message says which and what to do."""
 
 
+class UnreadableError(DataError):
+    """Image files that do not decode; who reads them knows whether its command can leave such files out."""
+
+
 def open_image(path: Path) -> Image.Image:
     """Return the image in a file, upright and RGB. Raises DataError naming the file and what is wrong with it."""
     try:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from serving.images.fitting import Fitting
 from serving.images.image_file import ImageError, fit_image, read_image
-from training.data.image_set import DataError, Images, ImageSet, InMemory, OnDisk
+from training.data.image_set import DataError, Images, ImageSet, InMemory, OnDisk, UnreadableError
 from training.data.noise import NOISES
 from training.data.sources import LARGEST_IN_MEMORY, load_images
 from training.data.torchvision_layouts import has_torchvision_layout
@@ -42,12 +42,14 @@ def is_there(root: Path, name: str) -> bool:
     return name in NOISES or (root / f"{name}.npy").is_file() or (root / name).is_dir()
 
 
-def load_ood(root: Path, name: str, fitting: Fitting, count: int, seed: int = 0) -> OodSet | None:
+def load_ood(
+    root: Path, name: str, fitting: Fitting, count: int, seed: int = 0, *, skip_unreadable: bool = False
+) -> OodSet | None:
     """Return ``count`` images (all, if fewer) of set ``name``, chosen by ``seed``; None if the root has no such set.
 
     Noise sets ('gaussian', 'rademacher', 'blobs') are made. Of the root are taken, in this order: ``NAME.npy`` (uint8
-    [N, H, W, 3]), the split 'test' of ``NAME/``, or a flat folder ``NAME/*`` of image files. Raises DataError for a set
-    that is there and cannot be read.
+    [N, H, W, 3]), the split 'test' of ``NAME/``, or a flat folder ``NAME/*`` of image files. With ``skip_unreadable``
+    others are drawn for files that do not decode. Raises DataError for a set that is there and cannot be read.
     """
     seed += zlib.crc32(name.encode())  # sets of equal size must not be drawn alike
     if name in NOISES:
@@ -60,10 +62,10 @@ def load_ood(root: Path, name: str, fitting: Fitting, count: int, seed: int = 0)
     elif not folder.is_dir():
         return None
     elif has_torchvision_layout(folder, name) or any(_is_class_folder(entry) for entry in folder.iterdir()):
-        whole = load_images(root, name, "test", fitting)
+        whole = load_images(root, name, "test", fitting, skip_unreadable=skip_unreadable)
         return OodSet(name, whole.take(_draw(len(whole), count, seed)), len(whole), "data")
     else:
-        images = _read_flat_folder(folder, name, fitting, count, seed)
+        images = _read_flat_folder(folder, name, fitting, count, seed, skip_unreadable)
     return images
 
 
@@ -83,29 +85,50 @@ def _read_array(path: Path, name: str, fitting: Fitting, count: int, seed: int) 
     return OodSet(name, _unlabelled(name, InMemory(fitted)), len(stored), "data")
 
 
-def _read_flat_folder(folder: Path, name: str, fitting: Fitting, count: int, seed: int) -> OodSet:
+def _read_flat_folder(folder: Path, name: str, fitting: Fitting, count: int, seed: int, skip: bool) -> OodSet:
     files = sorted(entry for entry in folder.iterdir() if entry.is_file() and not entry.name.startswith("."))
     if not files:
         raise DataError(f"{folder} is empty: put image files into it, or remove it")
-    drawn = tuple(files[index] for index in _draw(len(files), count, seed))
-    fitted = [_read_file(path, fitting) for path in drawn]
-    in_memory = fitting.size <= LARGEST_IN_MEMORY
-    pixels = InMemory(np.stack(fitted)) if in_memory else OnDisk(drawn, fitting)
-    return OodSet(name, _unlabelled(name, pixels), len(files), "data")
+    fitted: dict[int, Images] = {}
+    skipped: list[str] = []
+    for index in _order(len(files), count, seed).tolist():
+        if len(fitted) == count:
+            break
+        try:
+            fitted[index] = _read_file(files[index], fitting)
+        except UnreadableError as error:
+            if not skip:
+                raise UnreadableError(f"{error}; remove the file") from error
+            skipped.append(str(error))
+    if not fitted:
+        raise DataError(f"{folder} has no image that can be read")
+    drawn = sorted(fitted)
+    if fitting.size <= LARGEST_IN_MEMORY:
+        pixels: InMemory | OnDisk = InMemory(np.stack([fitted[index] for index in drawn]))
+    else:
+        pixels = OnDisk(tuple(files[index] for index in drawn), fitting)
+    return OodSet(name, _unlabelled(name, pixels, tuple(skipped)), len(files) - len(skipped), "data")
 
 
 def _read_file(path: Path, fitting: Fitting) -> Images:
     try:
         return read_image(path.read_bytes(), fitting)
     except ImageError as error:
-        raise DataError(f"{path}: {error.reason}; remove the file") from error
+        raise UnreadableError(f"{path}: {error.reason}") from error
+    except OSError as error:
+        raise UnreadableError(f"{path}: {error.strerror}") from error
+
+
+def _order(available: int, count: int, seed: int) -> NDArray[np.int64]:
+    """Return the order in which images are drawn: at random, or as they lie where all are wanted."""
+    if count >= available:
+        return np.arange(available, dtype=np.int64)
+    return np.random.default_rng(seed).permutation(available)
 
 
 def _draw(available: int, count: int, seed: int) -> NDArray[np.int64]:
-    if count >= available:
-        return np.arange(available, dtype=np.int64)
-    return np.sort(np.random.default_rng(seed).permutation(available)[:count])
+    return np.sort(_order(available, count, seed)[:count])
 
 
-def _unlabelled(name: str, pixels: InMemory | OnDisk) -> ImageSet:
-    return ImageSet(name, "test", (name,), np.zeros(len(pixels), np.int64), pixels, digest="")
+def _unlabelled(name: str, pixels: InMemory | OnDisk, skipped: tuple[str, ...] = ()) -> ImageSet:
+    return ImageSet(name, "test", (name,), np.zeros(len(pixels), np.int64), pixels, digest="", skipped=skipped)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from serving.images.fitting import Fitting
 from serving.images.image_file import ImageError, fit_image, read_image
-from training.data.image_set import DataError, Images, ImageSet, InMemory, Labels, OnDisk
+from training.data.image_set import DataError, Images, ImageSet, InMemory, Labels, OnDisk, UnreadableError
 from training.data.torchvision_layouts import has_torchvision_layout, read_torchvision_layout
 from training.progress import track
 
@@ -44,7 +44,8 @@ def load_images(
     torchvision's folders of cifar10, cifar100 and svhn are read as they are; any other data set is class folders,
     ``root/name/split/CLASS/*``. Images up to LARGEST_IN_MEMORY pixels come in memory, larger ones as files.
     ``limit_per_class`` keeps that many images of each class, by a fixed seed. Raises DataError: data set or split not
-    there, an empty class folder, unreadable images (unless ``skip_unreadable``), a test class that train has not.
+    there, an empty class folder, a test class that train has not; UnreadableError for unreadable images (unless
+    ``skip_unreadable``).
     """
     folder = root / name
     if not folder.is_dir():
@@ -101,9 +102,8 @@ def _read_class_folders(folder: Path, name: str, split: str, fitting: Fitting, s
                 array[len(kept)] = image
             kept.append(index)
     if unreadable and not skip_unreadable:
-        raise DataError(
-            f"{len(unreadable)} of {len(files)} files will not do: {_first(unreadable, '; ')}. Remove them, or leave "
-            "such files out with --set data.skip_unreadable=true"
+        raise UnreadableError(
+            f"{len(unreadable)} of {len(files)} files will not do: {_first(unreadable, '; ')}. Remove them"
         )
     indices: NDArray[np.int64] = np.asarray(kept, np.int64)
     for label in np.setdiff1d(labels, labels[indices]):

@@ -26,7 +26,14 @@ def load_outliers(recipe: Recipe, root: Path) -> ImageSet | None:
     if settings is None:
         return None
     fitting = Fitting(size=recipe.data.size, shorter_side=recipe.data.shorter_side)
-    images = load_images(root, settings.data, "train", fitting, limit_per_class=recipe.data.limit_per_class)
+    images = load_images(
+        root,
+        settings.data,
+        "train",
+        fitting,
+        skip_unreadable=recipe.data.skip_unreadable,
+        limit_per_class=recipe.data.limit_per_class,
+    )
     first_words = [name.split()[0] for name in images.classes]
     unknown = [name for name in settings.left_out if name not in images.classes and name not in first_words]
     if unknown:
