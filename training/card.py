@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from training.evaluation_table import METRIC_TITLES, exposures, headlines, main_
 from training.precision_change import MAX_LOSS, PrecisionChange
 from training.precision_in_words import precision_section
 from training.recipe import Recipe
-from training.recipe_files import RecipeError, load_recipe
+from training.recipe_files import RecipeError, load_recipe, override_of
 from training.run_folder import flat_settings
 
 # Images a class in the published (train, test) splits, to say so where a copy is incomplete.
@@ -250,7 +250,7 @@ def _reproduce(facts: CardFacts) -> str:
         note = "The recipe is not one that ships: its settings are in the graph's manifest. "
     else:
         note = ""
-        train += "".join(f" --set {override}" for override in overrides)
+        train += "".join(f" --set {shlex.quote(change)}" for change in overrides)
     commands = [f"{train} --data DATA --out RUN", "quarterturn evaluate RUN --data DATA"]
     export = f"quarterturn export RUN --name {name} --data DATA"
     if facts.baseline is not None:
@@ -284,4 +284,4 @@ def reproduction_overrides(recipe: Recipe) -> list[str] | None:
         return None
     before, after = flat_settings(shipped.settings()), flat_settings(recipe.settings())
     changed = [key for key in after if after[key] is not None and before.get(key) != after[key]]
-    return [f"{key}={after[key] if isinstance(after[key], str) else json.dumps(after[key])}" for key in changed]
+    return [override_of(key, after[key]) for key in changed]

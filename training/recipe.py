@@ -138,7 +138,7 @@ class CalibrationSettings(Settings):
     source: Literal["train_holdout", "test_half"]
     share: Annotated[float, Field(gt=0, lt=1)]
     minimum: Annotated[int, Field(ge=1)]
-    seed: int
+    seed: Annotated[int, Field(ge=0)]
 
 
 class EvaluationSettings(Settings):

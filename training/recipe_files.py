@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import tomllib
 from pathlib import Path
 from typing import Any, get_args
@@ -75,17 +76,24 @@ def _scale_layers(scale: Scale, recipe: dict[str, Any]) -> list[dict[str, Any]]:
     recipes that have such a table.
     """
     tables = _read(SCALE_FILES / f"{scale}.toml")
-    kind = recipe.get("objective", {}).get("kind", "")
-    section = tables.get("section", {}).get(recipe.get("section", ""), {})
+    objective = recipe.get("objective")
+    kind = objective.get("kind") if isinstance(objective, dict) else None
+    section = _of(tables, "section", recipe.get("section"))
     layers = [
         tables.get("every", {}),
-        tables.get("objective", {}).get(kind, {}),
+        _of(tables, "objective", kind),
         {key: value for key, value in section.items() if key in recipe},
-        tables.get("recipe", {}).get(recipe.get("name", ""), {}),
+        _of(tables, "recipe", recipe.get("name")),
     ]
     return [
         {key: value for key, value in layer.items() if _same_kind(value, recipe.get(key))} for layer in layers if layer
     ]
+
+
+def _of(tables: dict[str, Any], table: str, name: Any) -> dict[str, Any]:
+    """Return a scale's tables for ``name``, which is as the recipe's file has it: perhaps no name at all."""
+    found: dict[str, Any] = tables.get(table, {}).get(name, {}) if isinstance(name, str) else {}
+    return found
 
 
 def _same_kind(change: Any, base: Any) -> bool:
@@ -109,17 +117,35 @@ def _parse_override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise RecipeError(f"--set {text!r} is not KEY=VALUE, e.g. optimiser.epochs=10")
+    *parents, last = key.strip().split(".")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
+        if not isinstance(parsed, str) and _is_text(parents, last):
+            parsed = value  # a class folder may be called 1_000, which is no other name for 1000
     except tomllib.TOMLDecodeError:
         parsed = value  # a bare word is text
     nested: dict[str, Any] = {}
     here = nested
-    *parents, last = key.strip().split(".")
     for part in parents:
         here = here.setdefault(part, {})
     here[last] = parsed
     return nested
+
+
+def override_of(key: str, value: Any) -> str:
+    """Return the 'key=value' that sets ``key`` to ``value``, plain data that is not None."""
+    if not isinstance(value, str):
+        return f"{key}={json.dumps(value, ensure_ascii=False)}"
+    nested: Any = _parse_override(f"{key}={value}")
+    for part in key.split("."):
+        nested = nested[part]
+    return f"{key}={value if nested == value else json.dumps(value, ensure_ascii=False)}"
+
+
+def _is_text(parents: list[str], last: str) -> bool:
+    """Return whether a setting is text and nothing else, so that what looks like a number or a date is text as well."""
+    found = [model.model_fields[last].annotation for model in _models_at(parents) if last in model.model_fields]
+    return bool(found) and all(kind in (str, str | None) for kind in found)
 
 
 def _explain(error: ValidationError) -> str:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from typing import Any
 
 import pytest
@@ -213,6 +214,27 @@ def test_commands_make_the_same_recipe_again() -> None:
     assert found is not None
     assert sorted(found) == sorted(overrides)
     assert load_recipe("cifar10-one-class-transformations", "cpu", found) == changed
+
+
+def test_commands_are_valid_shell_whatever_the_names(recipe: Recipe) -> None:
+    overrides = ['evaluation.ood=["gaussian", "my defects"]', "data.name=it's $HOME; [a] b", "optimiser.lr=1e-05"]
+    changed = load_recipe(recipe.name, recipe.scale, overrides)
+    train = render_card(make_facts(changed)).split("```sh\n")[1].splitlines()[0]
+    words = shlex.split(train)
+    given = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
+    assert given == reproduction_overrides(changed)
+    assert sorted(given) == sorted(overrides)
+    assert load_recipe(recipe.name, recipe.scale, given) == changed
+    assert words[-4:] == ["--data", "DATA", "--out", "RUN"]
+
+
+@pytest.mark.parametrize("name", ["3", "1_000", "true", "2024-01-01", "[1]", '"quoted"', "'single'", "ok"])
+def test_a_class_is_set_again_by_its_very_name(name: str) -> None:
+    shipped = load_recipe("own-one-class-32", "cpu")
+    changed = shipped.model_copy(update={"data": shipped.data.model_copy(update={"in_class": name})})
+    found = reproduction_overrides(changed)
+    assert found is not None
+    assert load_recipe("own-one-class-32", "cpu", found) == changed
 
 
 def test_a_shipped_recipe_needs_no_overrides(recipe: Recipe) -> None:

@@ -184,3 +184,35 @@ def test_a_recipe_with_a_table_missing_says_which(tmp_path: Path) -> None:
     path.write_text(recipe_paths()["own-classifier-32"].read_text().split("[trainer]")[0])
     with pytest.raises(RecipeError, match="trainer: Field required"):
         load_recipe(str(path))
+
+
+@pytest.mark.parametrize("name", ["1_000", "0x10", "1e3", "007", "true", "nan", "1979-05-27", "[1]", "3", "ok"])
+def test_a_name_on_the_command_line_is_text_whatever_else_it_looks_like(name: str) -> None:
+    recipe = load_recipe("own-one-class-32", "cpu", [f"data.in_class={name}", f"data.name={name}"])
+    assert (recipe.data.in_class, recipe.data.name) == (name, name)
+    assert load_recipe("own-one-class-32", "cpu", [f'data.in_class="{name}"']).data.in_class == name
+    assert load_recipe("own-one-class-32", "cpu", ["data.size=1_6", "optimiser.lr=1e-3"]).data.size == 16
+
+
+@pytest.mark.parametrize(
+    ("line", "key"), [('section = ["4"]', "section"), ("name = [3]", "name"), ("objective = 3", "objective")]
+)
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_file_with_something_else_for_a_name_is_refused_by_key(
+    tmp_path: Path, line: str, key: str, scale: Scale
+) -> None:
+    lines = (RECIPES / "own-images" / "own-classifier-32.toml").read_text().splitlines()
+    kept = [text for text in lines if not text.startswith(f"{key} =")]
+    if key == "objective":
+        start = kept.index("[objective]")
+        end = next(place for place in range(start + 1, len(kept)) if kept[place].startswith("["))
+        kept = kept[:start] + kept[end:]
+    path = tmp_path / "mine.toml"
+    path.write_text("\n".join([line, *kept]))
+    with pytest.raises(RecipeError, match=f"mine.toml': .*{key}: "):
+        load_recipe(str(path), scale)
+
+
+def test_a_seed_of_the_calibration_is_no_negative_number() -> None:
+    with pytest.raises(RecipeError, match=r"calibration\.seed: Input should be greater than or equal to 0"):
+        load_recipe("own-classifier-32", "cpu", ["calibration.seed=-1"])
