@@ -22,6 +22,7 @@ def add_commands(app: typer.Typer) -> None:
 def recipes(as_json: Annotated[bool, typer.Option("--json", help="print a JSON list")] = False) -> None:
     """List the recipes: every model of the paper so far, and those for images of your own."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Column, Table
 
     from training.published import DERIVED, with_mark
@@ -35,7 +36,7 @@ def recipes(as_json: Annotated[bool, typer.Option("--json", help="print a JSON l
     table = Table(Column("recipe", no_wrap=True), "target", "row", "published")
     for recipe in listed:
         figures = ", ".join(f"{figure.metric} {with_mark(figure.value, figure.derived)}" for figure in recipe.published)
-        table.add_row(recipe.name, ", ".join(recipe.targets) or "-", recipe.row, figures or "-")
+        table.add_row(recipe.name, ", ".join(recipe.targets) or "-", escape(recipe.row), figures or "-")
     Console().print(table)
     typer.echo(DERIVED)
 
@@ -50,8 +51,10 @@ def data(
 ) -> None:
     """Say which data sets are in a data root, which are missing, and how to get them; fetch or make one."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
+    from serving.printable import printable
     from training.data import catalog
     from training.data_root import ARRAYS, data_set_states
 
@@ -61,7 +64,7 @@ def data(
         _generate(root, generate, source, limit, seed)
     table = Table("data set", "there", "for", "how to get it")
     for state in data_set_states(root):
-        table.add_row(state.name, state.there, state.purpose, state.how)
+        table.add_row(*(escape(printable(cell)) for cell in (state.name, state.there, state.purpose, state.how)))
     Console().print(table)
     typer.echo(ARRAYS)
 

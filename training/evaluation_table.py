@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from training.attacks.in_words import attack_lines
@@ -29,14 +30,14 @@ def percent(value: float | None) -> str:
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:
     """Print headline figures, the out-of-distribution table and published figures beside measured ones, in percent."""
     for line in headlines(evaluation):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False)
     detectors = main_detectors(evaluation)
     if evaluation["ood"]:
         shown = [f"{TITLES[name]} {METRIC_TITLES[metric]}" for name in detectors for metric in METRICS]
         table = Table("out of distribution", "images", *shown, title=f"{evaluation['recipe']}, in percent")
         for name, row in evaluation["ood"].items():
             cells = [percent(row[detector][metric]) for detector in detectors for metric in METRICS]
-            table.add_row(name, str(row["count"]), *cells)
+            table.add_row(escape(name), str(row["count"]), *cells)
         means = evaluation["ood_mean"]
         if means:
             table.add_section()
@@ -45,20 +46,26 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
             )
         console.print(table)
         alone = ", ".join(f"{TITLES[name]} {percent(found['auroc'])}" for name, found in means.items())
-        console.print(f"mean AUROC of each detector: {alone}", highlight=False)
+        console.print(f"mean AUROC of each detector: {alone}", highlight=False, markup=False)
     for line in exposures(evaluation):
-        console.print(line, highlight=False)
+        console.print(line, highlight=False, markup=False)
     if evaluation["missing"]:
-        console.print(f"not in the data root, hence not measured: {', '.join(evaluation['missing'])}", highlight=False)
+        console.print(
+            f"not in the data root, hence not measured: {', '.join(evaluation['missing'])}",
+            highlight=False,
+            markup=False,
+        )
     for figure in evaluation["published"]:
         measured = figure["measured_percent"]
         beside = "not measured by this run" if measured is None else f"measured {measured:.1f}"
         if "measured_over" in figure:
             beside += f" over {figure['measured_over']}"
         published = with_mark(figure["published_percent"], figure["derived"])
-        console.print(f"{figure['metric']}: published {published} ({figure['where']}), {beside}", highlight=False)
+        console.print(
+            f"{figure['metric']}: published {published} ({figure['where']}), {beside}", highlight=False, markup=False
+        )
     if any(figure["derived"] for figure in evaluation["published"]):
-        console.print(DERIVED, highlight=False)
+        console.print(DERIVED, highlight=False, markup=False)
 
 
 def exposures(evaluation: Evaluation) -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 
 from serving.progress import progress_bar
 
@@ -15,9 +16,9 @@ T = TypeVar("T")
 
 
 def track(items: Iterable[T], description: str, total: int) -> Iterator[T]:
-    """Yield ``items`` while a bar shows how many of ``total`` are done."""
+    """Yield ``items`` while a bar shows how many of ``total`` are done; ``description`` is plain text."""
     with progress_bar() as progress:
-        yield from progress.track(items, total=total, description=description)
+        yield from progress.track(items, total=total, description=escape(description))
 
 
 def note(text: str) -> None:

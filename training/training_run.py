@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from serving.graphs.manifest import TrainingData
 from serving.images.fitting import Fitting
+from serving.printable import printable
 from training.data.image_set import DataError, ImageSet, UnreadableError
 from training.data.sources import load_images
 from training.data.splits import halves, hold_out
@@ -128,6 +129,7 @@ def _train(
         precision = _precision_to_go_on_in(run, recipe)
     with _advice_on_unreadable_images():
         train_images = load_split(recipe, data_root, "train")
+        _check_class_names(train_images)
         build_objective(recipe, len(train_images.classes))  # refuses before more is read
         outliers = load_outliers(recipe, data_root)
     normal = in_distribution(recipe, train_images)
@@ -196,6 +198,18 @@ def _train(
         outliers=outliers,
         shared=shared,
     )
+
+
+def _check_class_names(images: ImageSet) -> None:
+    """Raise DataError where a class has a name that no manifest can hold, which export would come to after all."""
+    for name in images.classes:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"class folder {printable(name)} of {images.name}/{images.split} has a name that is not UTF-8; "
+                "rename it"
+            ) from error
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -280,6 +281,23 @@ def test_an_evaluation_says_what_it_can_do_about_an_unreadable_image_and_leaves_
     assert done.status == 0, done.err
     for path in bad:
         assert f"left out: {path}: " in done.err
+
+
+def test_a_class_that_no_manifest_could_name_is_refused_before_training(root: Path, tmp_path: Path) -> None:
+    for split in ("train", "test"):
+        (root / "photos" / split / "ramp").rename(root / "photos" / split / os.fsdecode(b"ramp\xff"))
+    said = train(root, tmp_path / "run").error
+    assert said == r"class folder ramp\udcff of photos/train has a name that is not UTF-8; rename it"
+    assert not (tmp_path / "run").exists()
+
+
+def test_data_shows_names_as_they_are_on_any_terminal(tmp_path: Path) -> None:
+    for name in (b"[bold]defects[x]", b"odd\xff"):
+        (tmp_path / os.fsdecode(name)).mkdir()
+    done = quarterturn("data", "--root", tmp_path)
+    assert done.status == 0, done.err
+    assert "[bold]defects[x]" in done.out
+    assert r"odd\udcff" in done.out.encode().decode(), "UTF-8 can say it"
 
 
 def test_a_single_class_trains_a_one_class_model(root: Path, tmp_path: Path) -> None:

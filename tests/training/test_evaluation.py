@@ -289,6 +289,18 @@ def test_a_failed_evaluation_leaves_the_earlier_one(cifar_root: Path, tmp_path: 
     assert (run.path / "evaluation.json").read_text() == "{}"
 
 
+def test_names_with_brackets_are_shown_as_they_are(classifier: tuple[RunFolder, dict[str, Any]]) -> None:
+    _, evaluation = classifier
+    odd, alarms = "[red]defects[/x]", {**evaluation["false_alarm"], "calibration_split": "[bold]half"}
+    changed = {"ood": {odd: evaluation["ood"]["textures"]}, "exposed": [odd], "missing": ["[x]"], "false_alarm": alarms}
+    stream = io.StringIO()
+    print_evaluation({**evaluation, **changed}, Console(file=stream, width=200))
+    shown = stream.getvalue()
+    assert f" {odd} " in shown
+    for line in (f"{odd} is not held out", "not measured: [x]", "[bold]half"):
+        assert line in shown
+
+
 @pytest.mark.parametrize("which", ["classifier", "horse"])
 def test_the_table_shows_figures_and_what_is_missing(which: str, request: pytest.FixtureRequest) -> None:
     _, evaluation = request.getfixturevalue(which)

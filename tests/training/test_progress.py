@@ -21,6 +21,11 @@ def test_on_a_terminal_the_bar_counts() -> None:
     assert "3/3" in shown
 
 
+def test_a_description_is_plain_text() -> None:
+    shown = drawn_on_a_terminal(lambda: list(track(range(3), "reading [red]photos[/x]", 3)).clear())
+    assert "reading [red]photos[/x]" in shown
+
+
 def test_items_come_one_at_a_time() -> None:
     asked: list[int] = []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 from collections.abc import Callable
 from io import BytesIO
@@ -97,6 +99,18 @@ def test_the_digest_is_of_content_classes_and_labels_alone(root: Path, tmp_path:
     assert digest() != before
     shutil.copy(root / "photos/train/corner/000.png", root / "photos/train/ramp/003.png")
     assert load_images(root, "photos", "train", SMALL, limit_per_class=2).digest == digest(), "of the whole split"
+
+
+def test_a_class_folder_may_be_called_any_bytes_and_the_digest_of_others_is_what_it_was(root: Path) -> None:
+    content = hashlib.sha256(b"arrow\ncorner\nramp")
+    for label, name in enumerate(("arrow", "corner", "ramp")):
+        for path in sorted((root / "photos/train" / name).iterdir()):
+            content.update(np.int64(label).tobytes() + hashlib.sha256(path.read_bytes()).digest())
+    assert load_images(root, "photos", "train", SMALL).digest == f"sha256:{content.hexdigest()}"
+    (root / "photos/train/ramp").rename(root / "photos/train" / os.fsdecode(b"ramp\xff"))
+    first = load_images(root, "photos", "train", SMALL).digest
+    (root / "photos/train" / os.fsdecode(b"ramp\xff")).rename(root / "photos/train" / os.fsdecode(b"ramp\xfe"))
+    assert load_images(root, "photos", "train", SMALL).digest != first
 
 
 def test_hidden_files_and_folders_inside_a_class_are_passed_over(root: Path) -> None:

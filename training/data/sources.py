@@ -88,7 +88,7 @@ def _read_class_folders(folder: Path, name: str, split: str, fitting: Fitting, s
         except ImageError as error:
             return hashlib.sha256(data).digest(), error.reason
 
-    digest = hashlib.sha256("\n".join(classes).encode())
+    digest = hashlib.sha256("\n".join(classes).encode("utf-8", "surrogateescape"))  # a name may be any bytes
     kept: list[int] = []
     unreadable: list[str] = []
     array = np.empty((len(files) if in_memory else 0, fitting.size, fitting.size, 3), np.uint8)

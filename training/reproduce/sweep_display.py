@@ -72,7 +72,7 @@ class SweepDisplay:
         table = Table.grid(padding=(0, 2))
         for job in running:
             said = Text(last_line(log_path(job, self._runs)), overflow="ellipsis", no_wrap=True)
-            table.add_row(job.name, f"{100 * shares[job]:.0f} %", said)
+            table.add_row(Text(job.name), f"{100 * shares[job]:.0f} %", said)
         bar = ProgressBar(total=self._total, completed=done + sum(shares.values()), width=40)
         self._live.update(Group(bar, Text(f"{counts}; {left}; {self._engine}"), table), refresh=True)
 
