@@ -221,7 +221,7 @@ def test_files_that_do_not_fit_together_are_refused(
 def test_damaged_and_missing_files_are_named(copy: Path) -> None:
     folder = copy / "cifar10-c"
     (folder / "fog.npy").write_bytes(b"no array")
-    with pytest.raises(DataError, match=r"fog\.npy is no array"):
+    with pytest.raises(DataError, match=r"fog\.npy is no \.npy file of an array"):
         open_corrupted_images(folder, 32, 3)
     (folder / "generated.json").write_text("{")
     with pytest.raises(DataError, match=r"generated\.json is damaged"):

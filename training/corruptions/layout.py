@@ -14,6 +14,7 @@ import numpy as np
 
 from training.corruptions.catalog import CORRUPTIONS, SEVERITIES
 from training.data.image_set import DataError, Images, Labels
+from training.data.stored_arrays import open_array
 
 NAME = "cifar10-c"  # of the data set
 LABELS_FILE = "labels.npy"
@@ -42,7 +43,7 @@ class CorruptedImages:
 
     def images(self, name: str, severity: int) -> Images:
         """Return the N images of a corruption at a severity 1 .. 5, uint8 [N, size, size, 3], read as they are used."""
-        stored = _open(npy_path(self.folder, name))
+        stored = open_array(npy_path(self.folder, name))
         count = len(self.labels)
         return stored[(severity - 1) * count : severity * count]
 
@@ -67,7 +68,7 @@ def open_corrupted_images(folder: Path, size: int, classes: int) -> CorruptedIma
     labels = _read_labels(folder / LABELS_FILE, classes)
     expected = (len(SEVERITIES) * len(labels), size, size, 3)
     for name in there:
-        stored = _open(npy_path(folder, name))
+        stored = open_array(npy_path(folder, name))
         if stored.dtype != np.uint8 or stored.shape != expected:
             raise DataError(
                 f"{npy_path(folder, name)} holds {stored.dtype} {list(stored.shape)}; with {LABELS_FILE} of "
@@ -94,7 +95,7 @@ def read_mark(folder: Path) -> Mark | None:
 
 
 def _read_labels(path: Path, classes: int) -> Labels:
-    stored = np.asarray(_open(path))
+    stored = np.asarray(open_array(path))
     if stored.ndim != 1 or not np.issubdtype(stored.dtype, np.integer) or len(stored) % len(SEVERITIES):
         raise DataError(f"{path} holds {stored.dtype} {list(stored.shape)}, not a whole number of labels a severity")
     by_severity = stored.astype(np.int64).reshape(len(SEVERITIES), -1)
@@ -104,13 +105,3 @@ def _read_labels(path: Path, classes: int) -> Labels:
     if labels.min() < 0 or labels.max() >= classes:
         raise DataError(f"{path} has a label outside 0 .. {classes - 1}, the classes of the test images")
     return labels
-
-
-def _open(path: Path) -> np.ndarray[Any, Any]:
-    try:
-        stored: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} is no array: {error}") from error
-    return stored

@@ -19,6 +19,7 @@ from serving.images.image_file import ImageError, fit_image, read_image
 from training.data.image_set import DataError, Images, ImageSet, InMemory, OnDisk, UnreadableError
 from training.data.noise import NOISES
 from training.data.sources import LARGEST_IN_MEMORY, load_images
+from training.data.stored_arrays import open_array
 from training.data.torchvision_layouts import has_torchvision_layout
 
 
@@ -74,11 +75,8 @@ def _is_class_folder(entry: Path) -> bool:
 
 
 def _read_array(path: Path, name: str, fitting: Fitting, count: int, seed: int) -> OodSet:
-    try:
-        stored = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise DataError(f"{path} is not an array of images: {error}") from error
-    if stored.ndim != 4 or stored.shape[-1] != 3 or stored.dtype != np.uint8 or len(stored) == 0:
+    stored = open_array(path)
+    if stored.ndim != 4 or stored.shape[-1] != 3 or stored.dtype != np.uint8 or stored.size == 0:
         raise DataError(f"{path} holds {stored.dtype} {list(stored.shape)}, not uint8 [images, height, width, 3]")
     chosen = stored[_draw(len(stored), count, seed)]
     fitted = np.stack([fit_image(Image.fromarray(image), fitting) for image in chosen])
