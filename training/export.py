@@ -82,7 +82,7 @@ def export_run(
     if with_network is not None:
         _check_network_file(with_network, folder)
     network, recipe = load_network(run)
-    record, environment = run.training_record(), run.environment()
+    record, environment = run.training_record("classes", "data", "held_out"), run.environment()
     evaluation = current_evaluation(run)
     beside = _baseline_evaluation(baseline, evaluation) if baseline else None
     scorer = build_scorer(network, recipe)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,23 +66,28 @@ class RunFolder:
             raise RunError(f"{self.path / 'recipe.json'} is no recipe of this version: {error}") from error
 
     def environment(self) -> dict[str, Any]:
-        """Return what the run ran on: versions, device, seed, source revision, data root."""
-        return self._read_json("environment.json")
+        """Return what the run ran on: versions, seed, source revision, data root. Raises RunError if one is lacking."""
+        return self._read_json("environment.json", ("libraries", "source_revision", "seed", "data_root"))
 
-    def training_record(self) -> dict[str, Any]:
+    def training_record(self, *needed: str) -> dict[str, Any]:
         """Return what was trained on, and in which 'precision': 'data', 'held_out', 'classes', 'skipped'.
 
-        And, from the first checkpoint on, how long: 'step', 'steps', 'finished', 'views', 'seconds', 'device'.
+        And, from the first checkpoint on, how long: 'step', 'steps', 'finished', 'views', 'seconds', 'device'. Raises
+        RunError if it cannot be read or has not what is ``needed``.
         """
-        return self._read_json("training.json")
+        return self._read_json("training.json", needed)
 
-    def _read_json(self, name: str) -> dict[str, Any]:
+    def _read_json(self, name: str, needed: Sequence[str] = ()) -> dict[str, Any]:
         try:
-            content: dict[str, Any] = json.loads((self.path / name).read_text(encoding="utf-8"))
+            content = json.loads((self.path / name).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunError(f"{self.path} is not a run folder: it has no {name}") from None
         except ValueError as error:
             raise RunError(f"{self.path / name} is damaged: {error}") from error
+        if not isinstance(content, dict):
+            raise RunError(f"{self.path / name} is damaged: it holds no table")
+        if lacking := [key for key in needed if key not in content]:
+            raise RunError(f"{self.path / name} is damaged: it says no {', '.join(lacking)}")
         return content
 
     def write_json(self, name: str, content: dict[str, Any]) -> None:
@@ -220,7 +225,7 @@ def load_network(run: RunFolder) -> tuple[nn.Module, Recipe]:
     recipe = run.recipe()
     checkpoint = run.load_checkpoint()
     check_same_recipe(checkpoint, recipe)
-    network = build_network(recipe.network, heads_of(recipe, len(run.training_record()["classes"])))
+    network = build_network(recipe.network, heads_of(recipe, len(run.training_record("classes")["classes"])))
     try:
         network.load_state_dict(checkpoint["network"])
     except RuntimeError as error:

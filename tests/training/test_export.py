@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from training.data.noise import gaussian
 from training.export import Exported, ExportError, export_run, self_check
 from training.graph_precision import TOLERANCES
 from training.graph_runner import GraphRunner
-from training.run_folder import RunFolder, load_network
+from training.run_folder import RunError, RunFolder, load_network
 from training.scorer import build_scorer
 from training.training_run import calibration_images, load_split
 
@@ -235,6 +236,16 @@ def test_metadata_is_under_the_contracts_key(classifier: Shipped) -> None:
     model = onnx.load(classifier.exported.path)
     entries = {entry.key: entry.value for entry in model.metadata_props}
     assert parse_manifest(entries[METADATA_KEY]) == classifier.exported.manifest
+
+
+@pytest.mark.parametrize("name", ["training.json", "environment.json"])
+@pytest.mark.parametrize("content", ["{}", "[]"])
+def test_a_damaged_record_is_named(classifier: Shipped, tmp_path: Path, name: str, content: str) -> None:
+    run = RunFolder(Path(shutil.copytree(classifier.run.path, tmp_path / "run")))
+    (run.path / name).write_text(content)
+    with pytest.raises(RunError, match=f"{name} is damaged"):
+        export_run(run, "x", tmp_path / "models", data_root=classifier.data_root)
+    assert not (tmp_path / "models").exists()
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from training.run_folder import (
 )
 
 CLASSES = ["arrow", "corner", "ramp"]
+ENVIRONMENT = {"libraries": {"torch": "2.0"}, "source_revision": "abc", "seed": 7, "data_root": "data"}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def run(tmp_path: Path, recipe: Recipe) -> RunFolder:
     """A run of step 3 with random weights."""
     run = RunFolder(tmp_path / "runs" / "one")
     run.write_json("recipe.json", recipe.settings())
-    run.write_json("environment.json", {"seed": 7})
+    run.write_json("environment.json", ENVIRONMENT)
     run.write_json("training.json", {"classes": CLASSES})
     torch.manual_seed(0)
     network = build_network(recipe.network, heads_of(recipe, len(CLASSES)))
@@ -50,7 +51,7 @@ def run(tmp_path: Path, recipe: Recipe) -> RunFolder:
 
 def test_what_is_written_is_read_back(run: RunFolder, recipe: Recipe) -> None:
     assert run.recipe() == recipe
-    assert run.environment() == {"seed": 7}
+    assert run.environment() == ENVIRONMENT
     assert run.training_record() == {"classes": CLASSES}
     checkpoint = run.load_checkpoint()
     assert (checkpoint["step"], checkpoint["seed"]) == (3, 7)
@@ -79,6 +80,27 @@ def test_damaged_json_is_named(run: RunFolder, content: str) -> None:
     (run.path / "recipe.json").write_text(content)
     with pytest.raises(RunError, match=r"recipe.json is damaged"):
         run.recipe()
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "null", '"text"'])
+def test_json_that_is_no_table_is_damaged(run: RunFolder, content: str) -> None:
+    for name, read in (
+        ("recipe.json", run.recipe),
+        ("training.json", run.training_record),
+        ("environment.json", run.environment),
+    ):
+        (run.path / name).write_text(content)
+        with pytest.raises(RunError, match=rf"{name} is damaged: it holds no table"):
+            read()
+
+
+def test_what_a_table_lacks_is_named(run: RunFolder) -> None:
+    run.write_json("environment.json", {"seed": 7, "source_revision": "abc"})
+    with pytest.raises(RunError, match=r"environment\.json is damaged: it says no libraries, data_root"):
+        run.environment()
+    run.write_json("training.json", {"step": 3})
+    with pytest.raises(RunError, match=r"training\.json is damaged: it says no classes"):
+        load_network(run)
 
 
 def test_a_recipe_of_another_version_is_named(run: RunFolder, recipe: Recipe) -> None:

@@ -89,7 +89,7 @@ def is_finished(job: Job, run: RunFolder) -> bool:
         step = int(evaluation["conditions"]["checkpoint_step"])
     except (KeyError, TypeError, ValueError):
         return False
-    if step != run.training_record()["step"] or evaluation.get("seed", job.seed) != job.seed:
+    if step != run.training_record("step")["step"] or evaluation.get("seed", job.seed) != job.seed:
         return False
     if _evaluated_as(evaluation, run.recipe()) == job.resolved().evaluation:
         return True
