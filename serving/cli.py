@@ -89,6 +89,8 @@ def score(
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on from here", err=True)
         raise typer.Exit(130) from None
+    if summary.linked_folders:
+        typer.echo(f"warning: links to folders are not followed: {summary.linked_folders} passed by", err=True)
     noun = "anomaly" if summary.anomalies == 1 else "anomalies"
     count = len(scorer.graphs)
     shared = "" if count == 1 else f" (a p-value of {summary.threshold:g} or less from one of {count} models)"

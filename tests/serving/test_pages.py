@@ -134,6 +134,11 @@ def test_what_is_no_file_of_the_page_is_not_found(client: httpx.Client, path: st
     assert client.get(path).status_code == 404
 
 
+def test_a_slash_too_many_leads_to_the_demo(client: httpx.Client) -> None:
+    answer = client.get("/demo/", follow_redirects=True)
+    assert (answer.status_code, answer.url.path) == (200, "/demo")
+
+
 def test_pages_are_only_read(client: httpx.Client) -> None:
     for path in ("/", "/demo"):
         head = client.head(path)
