@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from serving.files import write_together
+from serving.files import write_with_folders
 from serving.graphs.calibration import calibration_choice
 from serving.graphs.collection import GRAPH_FILE
 from serving.graphs.graph import Graph, load_graph
@@ -215,9 +215,7 @@ def _read_card(path: Path) -> str:
 
 def _write(contents: dict[Path, bytes]) -> None:
     try:
-        for path in contents:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        write_together(contents)
+        write_with_folders(contents)
     except OSError as error:
         names = " and ".join(printable(path) for path in contents)
         raise RecalibrationError(f"cannot write {names}: {error.strerror or error}") from error

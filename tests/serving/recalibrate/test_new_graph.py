@@ -223,6 +223,20 @@ def test_a_folder_that_cannot_be_written_is_said(photos: Path, settings: Setting
         run(photos, settings, "new", force=True)
 
 
+def test_a_full_disk_leaves_no_folder_in_the_way_of_the_next_try(
+    photos: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", no_space)
+        with pytest.raises(RecalibrationError, match=r"cannot write .*No space left on device"):
+            run(photos, settings)
+    assert [path.name for path in settings.models.iterdir()] == ["colours"]
+    assert run(photos, settings).path.is_file()
+
+
 def test_a_server_takes_the_new_model_by_default_when_told_to(photos: Path, settings: Settings) -> None:
     run(photos, settings)
     chosen = settings.model_copy(update={"default_classifier": "colours-calibrated"})
