@@ -46,6 +46,7 @@ class Recalibrated:
     """A written graph: its path, the digest of the file, its manifest, and how its calibration differs from the old.
 
     ``old_name`` is that of the graph it was made from, which it has replaced where that is its own.
+    ``scored`` different images gave a score, of which no more than ``calibration.LARGEST`` calibrate.
     ``copies`` of other images were left out, and ``bad`` files that gave no image; ``reasons`` are those of the first
     BAD_FILES_KEPT of these.
     """
@@ -55,6 +56,7 @@ class Recalibrated:
     manifest: Manifest
     old_name: str
     comparison: Comparison
+    scored: int
     copies: int
     bad: int
     reasons: tuple[tuple[Path, str], ...]
@@ -123,7 +125,6 @@ def recalibrate(
     (graph,) = scorer.graphs
     old_card = _read_card(graph.path.parent / CARD_FILE)
     scored = _score(files, scorer, lambda done: progress(done, count))
-    scores = np.frombuffer(scored.scores, np.float32)
     manifest = _manifest(graph, new_name, _calibration(scored, folder, graph))
     data = _with_manifest(graph, manifest)
     check_outputs(graph, data, new_name, scored.samples)
@@ -135,7 +136,8 @@ def recalibrate(
         old_digest=graph.digest,
         copies=scored.copies,
         left_out=scored.bad,
-        comparison=compare_scores(graph.calibration_scores, np.sort(scores)),
+        # With what the new graph keeps, not with all scores: the thresholds told are those that it has.
+        comparison=compare_scores(graph.calibration_scores, np.array(manifest.calibration.scores, np.float32)),
     )
     _write({target / GRAPH_FILE: data, target / CARD_FILE: recalibrated_card(old_card, facts).encode()})
     return Recalibrated(
@@ -144,6 +146,7 @@ def recalibrate(
         manifest=manifest,
         old_name=graph.name,
         comparison=facts.comparison,
+        scored=len(scored.scores),
         copies=scored.copies,
         bad=scored.bad,
         reasons=tuple(scored.reasons),

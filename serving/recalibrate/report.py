@@ -36,9 +36,10 @@ def warnings(done: Recalibrated) -> Iterator[str]:
 def report(done: Recalibrated) -> str:
     """Return what was written, how the scores differ, and how to serve the new model."""
     n = done.manifest.calibration.n
+    drawn = f", drawn at random from {done.scored}" if n < done.scored else ""
     copies = f"; {done.copies} copies of other images left out" if done.copies else ""
     left_out = f"; {done.bad} left out" if done.bad else ""
-    written = f"{printable(done.path)}: calibrated on {n} images{copies}{left_out}"
+    written = f"{printable(done.path)}: calibrated on {n} images{drawn}{copies}{left_out}"
     return "\n\n".join([written, comparison_report(done.comparison), _how_to_serve(done)])
 
 

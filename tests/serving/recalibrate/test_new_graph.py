@@ -14,6 +14,7 @@ from serving.graphs import calibration
 from serving.graphs.calibration import p_values
 from serving.graphs.collection import load_collection
 from serving.graphs.graph import Graph, load_graph
+from serving.recalibrate.comparison import alarm_threshold
 from serving.recalibrate.new_graph import Recalibrated, RecalibrationError, check_outputs, recalibrate
 from serving.score.image_files import FilesError
 from serving.settings import Settings
@@ -124,6 +125,19 @@ def test_of_very_many_images_a_seeded_choice_calibrates(
     assert first.split.startswith("50 of 120, drawn at random,")
     assert set(first.scores) <= set(every)
     assert first.scores == sorted(first.scores)
+
+
+def test_of_very_many_images_those_are_compared_that_calibrate(
+    photos: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thresholds that are told are those of the graph that was written: above them it alarms."""
+    monkeypatch.setattr(calibration.calibration_choice, "__defaults__", (50,))
+    done = run(photos, settings)
+    assert (done.scored, done.comparison.new_n) == (120, 50)
+    stored = load_graph(done.path).calibration_scores
+    threshold = done.comparison.alarms[0].new_threshold
+    assert threshold == alarm_threshold(stored, 0.05)
+    assert p_values(np.array([threshold, np.nextafter(threshold, np.inf)]), stored) == pytest.approx([3 / 51, 2 / 51])
 
 
 @pytest.mark.parametrize("formula", ["transformation", "method", "msp"])

@@ -52,6 +52,7 @@ def test_the_report_says_what_was_written_and_how_to_serve_it(done: Recalibrated
     text = report(done)
     assert text.startswith(f"{done.path}: calibrated on 60 images; 2 copies of other images left out; 3 left out\n")
     assert "No difference seen" in text
+    assert "calibrated on 60 images, drawn at random from 70; 2" in report(replace(done, scored=70))
     folder = Path(done.path).parents[1]
     command = f"quarterturn serve --default-classifier mine --models {folder}"
     assert f"\n\nA server with both models is told which of them runs by default: {command}\n\n" in text
