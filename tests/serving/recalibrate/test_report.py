@@ -18,6 +18,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Recalibrated:
     folder = tmp_path_factory.mktemp("report")
     write_graph(folder / "models", "colours")
     photos = save_greys(folder / "photos", greys(60, 0, 200))
+    for index in range(2):
+        (photos / f"copy{index}.png").write_bytes((photos / "00000.png").read_bytes())
     for name in ("bad\n1.png", "bad2.png", "bad3.png"):
         (photos / name).write_text("no image")
     settings = Settings(models=folder / "models", device="cpu")
@@ -27,10 +29,11 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Recalibrated:
 
 
 def test_bad_files_are_listed_and_the_many_counted(done: Recalibrated) -> None:
-    first, second, more, _ = warnings(done)
+    first, second, more, copies, _ = warnings(done)
     assert "bad\\n1.png: no image of a format taken here" in first
     assert "bad2.png: no image" in second
     assert more == "left out: 1 more files"
+    assert copies == "left out: 2 copies of other images"
 
 
 def test_few_images_are_warned_of(done: Recalibrated) -> None:
@@ -47,8 +50,9 @@ def test_few_images_are_warned_of(done: Recalibrated) -> None:
 
 def test_the_report_says_what_was_written_and_how_to_serve_it(done: Recalibrated) -> None:
     text = report(done)
-    assert text.startswith(f"{done.path}: calibrated on 60 images; 3 left out")
+    assert text.startswith(f"{done.path}: calibrated on 60 images; 2 copies of other images left out; 3 left out\n")
     assert "No difference seen" in text
+    assert "calibrated on 60 images, drawn at random from 70; 2" in report(replace(done, scored=70))
     folder = Path(done.path).parents[1]
     command = f"quarterturn serve --default-classifier mine --models {folder}"
     assert f"\n\nA server with both models is told which of them runs by default: {command}\n\n" in text
