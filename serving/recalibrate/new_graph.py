@@ -48,7 +48,7 @@ class Recalibrated:
     ``old_name`` is that of the graph it was made from, which it has replaced where that is its own.
     ``scored`` different images gave a score, of which no more than ``calibration.LARGEST`` calibrate.
     ``copies`` of other images were left out, and ``bad`` files that gave no image; ``reasons`` are those of the first
-    BAD_FILES_KEPT of these.
+    BAD_FILES_KEPT of these. ``linked_folders``: links to folders that were not followed.
     """
 
     path: Path
@@ -60,6 +60,7 @@ class Recalibrated:
     copies: int
     bad: int
     reasons: tuple[tuple[Path, str], ...]
+    linked_folders: int
 
 
 @dataclass
@@ -150,6 +151,7 @@ def recalibrate(
         copies=scored.copies,
         bad=scored.bad,
         reasons=tuple(scored.reasons),
+        linked_folders=files.linked_folders,
     )
 
 

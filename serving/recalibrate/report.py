@@ -17,13 +17,15 @@ _OTHERS = "A verdict is of all models that run: calibrate the others on these im
 
 
 def warnings(done: Recalibrated) -> Iterator[str]:
-    """Yield a line for each bad file, as far as they are known, one for copies, and one where images are few."""
+    """Yield a line for each bad file, as far as they are known, for copies, for linked folders, for too few images."""
     for path, reason in done.reasons:
         yield f"left out: {printable(path)}: {reason}"
     if done.bad > len(done.reasons):
         yield f"left out: {done.bad - len(done.reasons)} more files"
     if done.copies:
         yield f"left out: {done.copies} copies of other images"
+    if done.linked_folders:
+        yield f"warning: links to folders are not followed: {done.linked_folders} passed by"
     n = done.manifest.calibration.n
     if n < ENOUGH:
         yield (

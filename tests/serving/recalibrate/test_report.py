@@ -22,6 +22,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Recalibrated:
         (photos / f"copy{index}.png").write_bytes((photos / "00000.png").read_bytes())
     for name in ("bad\n1.png", "bad2.png", "bad3.png"):
         (photos / name).write_text("no image")
+    (photos / "album").symlink_to(folder / "models")
     settings = Settings(models=folder / "models", device="cpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(new_graph, "BAD_FILES_KEPT", 2)
@@ -29,11 +30,12 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Recalibrated:
 
 
 def test_bad_files_are_listed_and_the_many_counted(done: Recalibrated) -> None:
-    first, second, more, copies, _ = warnings(done)
+    first, second, more, copies, links, _ = warnings(done)
     assert "bad\\n1.png: no image of a format taken here" in first
     assert "bad2.png: no image" in second
     assert more == "left out: 1 more files"
     assert copies == "left out: 2 copies of other images"
+    assert links == "warning: links to folders are not followed: 1 passed by"
 
 
 def test_few_images_are_warned_of(done: Recalibrated) -> None:
@@ -43,7 +45,9 @@ def test_few_images_are_warned_of(done: Recalibrated) -> None:
     enough = few.model_copy(update={"n": 99, "scores": few.scores + [few.scores[-1]] * 39})
     assert not [
         line
-        for line in warnings(replace(done, manifest=done.manifest.model_copy(update={"calibration": enough})))
+        for line in warnings(
+            replace(done, linked_folders=0, manifest=done.manifest.model_copy(update={"calibration": enough}))
+        )
         if "warning" in line
     ]
 
