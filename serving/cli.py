@@ -68,6 +68,7 @@ def score(
     The same command goes on where an interrupted one stopped, from the file OUT.part.
     """
     from serving.graphs.alarms import alpha_warnings, calibration_warnings
+    from serving.interrupts import one_interrupt
     from serving.printable import printable
     from serving.progress import progress_of
     from serving.score.formats import writer_for
@@ -84,11 +85,13 @@ def score(
     for warning in (*alpha_warnings(scorer.graphs, alpha), *calibration_warnings(scorer.graphs)):
         typer.echo(f"warning: {warning}", err=True)
     try:
-        with progress_of("scoring") as progress:
+        with one_interrupt(), progress_of("scoring") as progress:
             summary = score_table(paths, out, scorer, alpha, restart=restart, progress=progress)
     except KeyboardInterrupt:
         typer.echo("interrupted: the same command goes on from here", err=True)
         raise typer.Exit(130) from None
+    if summary.linked_folders:
+        typer.echo(f"warning: links to folders are not followed: {summary.linked_folders} passed by", err=True)
     noun = "anomaly" if summary.anomalies == 1 else "anomalies"
     count = len(scorer.graphs)
     shared = "" if count == 1 else f" (a p-value of {summary.threshold:g} or less from one of {count} models)"
@@ -111,13 +114,14 @@ def calibrate(
 
     Prints how the old and the new scores differ.
     """
+    from serving.interrupts import one_interrupt
     from serving.progress import progress_of
     from serving.recalibrate.new_graph import recalibrate
     from serving.recalibrate.report import report, warnings
 
     settings = _settings(models)
     name = name or f"{model}-calibrated"
-    with progress_of("scoring") as progress:
+    with one_interrupt(), progress_of("scoring") as progress:
         done = recalibrate(model, images, name, settings, force=force, progress=progress)
     for line in warnings(done):
         typer.echo(line, err=True)

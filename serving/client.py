@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Sequence
+from numbers import Number
 from pathlib import Path
 from time import sleep
 from typing import Any, BinaryIO, Literal, TypeAlias, cast, overload
@@ -23,6 +25,8 @@ Image: TypeAlias = "str | os.PathLike[str] | bytes | BinaryIO"
 DEFAULT_TIMEOUT_SECONDS = 65.0
 DEFAULT_RETRY_AFTER_SECONDS = 1.0
 LONGEST_RETRY_AFTER_SECONDS = 60.0
+
+_KEY = re.compile(r"[!-~]*")
 
 
 class RefusedError(ApiError):
@@ -48,11 +52,16 @@ class Client:
     An image is a path, the bytes of an image file, or a file opened for reading bytes, which is read to its end.
     Every method raises RefusedError where the server refuses, httpx.TransportError where it does not answer within
     ``timeout`` seconds or at all, OSError for a file that cannot be read, and ValueError where there are no images.
+    Making a client raises ValueError for a key that no server can have, and for less than 0 retries.
     """
 
     def __init__(
         self, url: str, *, api_key: str | None = None, retries: int = 3, timeout: float = DEFAULT_TIMEOUT_SECONDS
     ) -> None:
+        if retries < 0:
+            raise ValueError(f"retries is a number from 0 on, not {retries}")
+        if api_key is not None and not _KEY.fullmatch(api_key):  # the library would refuse it, and print it
+            raise ValueError("the API key holds a character that no key has: a space, a line end, or no ASCII at all")
         headers = {} if api_key is None else {"X-API-Key": api_key}
         self._retries = retries
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout)
@@ -158,7 +167,8 @@ def _file(index: int, image: Image) -> tuple[str, bytes]:
     if not hasattr(image, "read"):
         raise TypeError(f"an image is a path, bytes or a file opened for reading bytes, not {type(image).__name__}")
     name = getattr(image, "name", None)
-    return _sendable(Path(name).name) if isinstance(name, str) else f"image-{index}", image.read()
+    base = Path(name).name if isinstance(name, str) else ""
+    return _sendable(base) or f"image-{index}", image.read()
 
 
 def _sendable(name: str) -> str:
@@ -172,7 +182,7 @@ def _text(value: object) -> str | list[str]:
         return []
     if isinstance(value, bool):
         return str(value).lower()
-    if isinstance(value, str | int | float):
+    if isinstance(value, str | Number):  # NumPy's numbers, too
         return str(value)
     return [str(one) for one in cast("Sequence[object]", value)]
 

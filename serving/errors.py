@@ -34,6 +34,10 @@ class ApiError(Exception):
         self.filename = filename
         self.headers = dict(headers or {})
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how to make a copy in another process: kinds of this error take other arguments than this class."""
+        return _again, (type(self), self.status, self.code, self.message, self.image, self.filename, self.headers)
+
     def body(self) -> dict[str, Any]:
         """Return the JSON body of the answer; ``image`` and ``filename`` are left out where they are None."""
         error: dict[str, Any] = {"code": self.code, "message": self.message}
@@ -42,6 +46,12 @@ class ApiError(Exception):
         if self.filename is not None:
             error["filename"] = self.filename
         return {"error": error}
+
+
+def _again(kind: type[ApiError], *fields: Any) -> ApiError:
+    error = kind.__new__(kind)
+    ApiError.__init__(error, *fields)
+    return error
 
 
 class UnknownModelError(ApiError):

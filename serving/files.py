@@ -44,3 +44,31 @@ def write_together(contents: dict[Path, bytes]) -> None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
         raise
+
+
+def write_with_folders(contents: dict[Path, bytes]) -> None:
+    """Write several files as ``write_together``, and make the folders that are not there.
+
+    Raises OSError with the old files untouched and nothing left behind, of the folders made neither: an empty one would
+    pass for what should have been written.
+    """
+    made: list[Path] = []
+    try:
+        for path in contents:
+            for folder in reversed(_missing(path.parent)):
+                try:
+                    folder.mkdir()
+                except FileExistsError:  # another process was quicker: it is not ours to remove
+                    continue
+                made.append(folder)
+        write_together(contents)
+    except BaseException:
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):  # another process may have put something there
+                folder.rmdir()
+        raise
+
+
+def _missing(folder: Path) -> list[Path]:
+    """Return the folder and those above it that are not there, from the innermost."""
+    return [] if folder.exists() else [folder, *_missing(folder.parent)]

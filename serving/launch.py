@@ -47,6 +47,8 @@ def launch(settings: Settings, host: str, port: int, workers: int) -> None:
         catch_stray_output()
     _check_port(host, port)
     check = check_at_start()  # it runs while the imports below do
+    # Its store, of which nothing is used, would be made in the home, which a service account may not have.
+    os.environ.setdefault("BENTOML_HOME", str(check.server.path / "bentoml"))
 
     import bentoml  # reads the environment
     from bentoml._internal.configuration.containers import BentoMLContainer

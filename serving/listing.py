@@ -23,7 +23,7 @@ _METRICS = {
 
 def load_graphs(folder: Path) -> list[Graph]:
     """Return every graph of the folder, sorted by name. Raises CollectionError where there is none, GraphError."""
-    paths = sorted(folder.glob(f"*/{GRAPH_FILE}"))
+    paths = sorted(path for path in folder.glob(f"*/{GRAPH_FILE}") if path.is_file())
     if not paths:
         raise CollectionError(f"the models folder {folder} holds no model: no NAME/{GRAPH_FILE} in it")
     return [load_graph(path) for path in paths]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 API_FOLDER = Path(__file__).parent / "api_page"
@@ -58,6 +58,7 @@ def page_routes() -> list[Route]:
         Route("/", _serve({"": api[PAGE]})),
         Route("/api_page/{name:path}", _serve(api)),
         Route("/demo", _serve({"": demo[PAGE]})),
+        Route("/demo/", RedirectResponse("../demo", 308)),
         Route("/demo/{name:path}", _serve(demo)),
     ]
 

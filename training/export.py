@@ -16,7 +16,7 @@ import onnx
 import torch
 from pydantic import TypeAdapter, ValidationError
 
-from serving.files import write_together
+from serving.files import write_with_folders
 from serving.graphs.manifest import (
     METADATA_KEY,
     Calibration,
@@ -231,9 +231,7 @@ def _manifest(
 
 def _write(contents: dict[Path, bytes]) -> None:
     try:
-        for path in contents:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        write_together(contents)
+        write_with_folders(contents)
     except OSError as error:
         names = ", ".join(str(path) for path in contents)
         raise ExportError(f"could not write {names}: {error.strerror or error}; what was there is intact") from error

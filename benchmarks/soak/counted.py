@@ -11,16 +11,16 @@ from benchmarks.service.workloads import image_file
 from benchmarks.soak.report import Tally
 from benchmarks.soak.watch import Watch
 
-PATH = "/classify"
+PATHS = ("/classify", "/anomaly_score")
 CONNECTIONS = 16
 CHUNK_SECONDS = 3
 
 
 @dataclass
 class Counted:
-    """Sends 32 x 32 PNGs to /classify of the server that ``watch`` watches, over 16 connections.
+    """Sends 32 x 32 PNGs to the server that ``watch`` watches, over 16 connections: three seconds to each path in turn.
 
-    The watch's samples are at numbers of requests answered, and taken between chunks of three seconds.
+    The watch's samples are at numbers of requests answered, and taken after each turn of all paths.
     """
 
     watch: Watch
@@ -32,14 +32,18 @@ class Counted:
         body = form([image_file("png")])
         self.watch.look(at=0)
         while self.tally.right < requests and not self.wrong:
-            load = run_wrk(self.watch.server.url + PATH, body, CONTENT_TYPE, CONNECTIONS, CHUNK_SECONDS)
-            self.tally.sent += load.answered + load.failed
-            self.tally.right += load.answered
-            self.tally.statuses["2xx"] += load.answered
-            if load.failed:
-                self.wrong.append(f"{load.failed} requests failed")
-            if load.answered == 0:
-                self.wrong.append("nothing was answered")
+            for path in PATHS:
+                self._send(path, body)
             self.watch.look(at=self.tally.right)
             if sys.stderr.isatty():
                 print(f"\r{self.tally.right} of {requests} requests ", end="", file=sys.stderr)
+
+    def _send(self, path: str, body: bytes) -> None:
+        load = run_wrk(self.watch.server.url + path, body, CONTENT_TYPE, CONNECTIONS, CHUNK_SECONDS)
+        self.tally.sent += load.answered + load.failed
+        self.tally.right += load.answered
+        self.tally.statuses["2xx"] += load.answered
+        if load.failed:
+            self.wrong.append(f"{load.failed} requests to {path} failed")
+        if load.answered == 0:
+            self.wrong.append(f"nothing was answered at {path}")

@@ -48,7 +48,7 @@ export class Api {
       } else if (answer.status === 503 && tries < BUSY_TRIES) {
         tries += 1;
         const seconds = Number(answer.headers.get("retry-after") ?? 1);
-        await new Promise((done) => setTimeout(done, 1000 * seconds));
+        await new Promise((done) => setTimeout(done, 1000 * (Number.isFinite(seconds) ? seconds : 1))); // or it is a date
       } else {
         return content(answer);
       }
@@ -68,7 +68,7 @@ function form(files, fields) {
   const body = new FormData();
   for (const [name, value] of fields) body.append(name, value);
   body.append("on_error", "report");
-  for (const file of files) body.append("images", file, file.name);
+  for (const file of files) body.append("images", file, file.name || "unnamed"); // without a name it is no file to the server
   return { method: "POST", body };
 }
 

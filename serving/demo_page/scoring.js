@@ -4,6 +4,7 @@ import { ApiFailure } from "./api.js";
 
 const TOGETHER = 4;
 const BYTES_TOGETHER = 16 * 1024 * 1024;
+const NOT_UNDERSTOOD = { code: "not_understood", message: "the server's answer does not have a result for each image" };
 
 /** Cut entries ({file}) into groups that go in one request each. */
 export function groups(entries) {
@@ -41,6 +42,9 @@ async function together(api, choice, files) {
       choice.classifier === null ? null : api.classify(files, choice.classifier),
       api.anomalyScore(files, models, choice.alpha),
     ]);
+    for (const answer of [classes, anomaly]) {
+      if (answer !== null && answer.results?.length !== files.length) throw new ApiFailure(200, NOT_UNDERSTOOD);
+    }
     return files.map((_, index) => outcome(classes, anomaly, index));
   } catch (failure) {
     if (!(failure instanceof ApiFailure)) throw failure;

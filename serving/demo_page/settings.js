@@ -20,8 +20,8 @@ export function settings(form, listed, changed, kept = null) {
   const alpha = h("input", {
     id: freshId("alpha"),
     type: "number",
-    min: "0.0001",
-    max: "0.9999",
+    min: "1e-9",
+    max: "0.999999999",
     step: "any",
     inputmode: "decimal",
     placeholder: "the server's own",

@@ -204,7 +204,7 @@ def _matching_one_class(graphs: Sequence[Graph], classifier: Graph | None) -> li
     one_class = [graph for graph in graphs if graph.manifest.kind == "one_class"]
     whole = [graph for graph in one_class if graph.manifest.training_data.in_class is None]
     if classifier is None:
-        return whole or one_class
+        return _calibrated_once(whole or one_class)
     digest = classifier.manifest.training_data.digest
     matching = [graph for graph in whole if graph.manifest.training_data.digest == digest]
     wanted = classifier.manifest.calibration
@@ -214,6 +214,24 @@ def _matching_one_class(graphs: Sequence[Graph], classifier: Graph | None) -> li
         if graph.manifest.calibration.digest == wanted.digest or graph.manifest.calibration.data == wanted.data
     ]
     return alike or matching
+
+
+def _calibrated_once(graphs: list[Graph]) -> list[Graph]:
+    """Return the graphs. Raises CollectionError where one of them is another one with a calibration of its own.
+
+    Its alarms would be those of two calibrations, and alpha be divided by both.
+    """
+    seen: dict[tuple[object, ...], Graph] = {}
+    for graph in graphs:
+        manifest = graph.manifest
+        same = (manifest.training_data.digest, manifest.normal, manifest.recipe.model_dump_json())
+        other = seen.setdefault(same, graph)
+        if other.manifest.calibration.digest != manifest.calibration.digest:
+            raise CollectionError(
+                f"{other.name!r} and {graph.name!r} are the same model, calibrated on different images: say which runs "
+                f"by default, in {variable('one_class')} or with --one-class"
+            )
+    return graphs
 
 
 def _set_model(graphs: Sequence[Graph], name: str, kind: str, field: str = "one_class") -> Graph:

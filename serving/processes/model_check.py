@@ -80,8 +80,10 @@ def problem_with_models(copies: Path) -> str | None:
         device = "cpu" if settings.device == "auto" else settings.device
         settings = settings.model_copy(update={"device": device, "threads": settings.threads or 1})
         warm_all(load_collection(settings.models, settings, copies=copies).graphs, lambda _: (1,))
-    except (CollectionError, GraphError, LockError, ProviderError, SettingsError, OSError) as error:
+    except (CollectionError, GraphError, LockError, ProviderError, SettingsError) as error:
         return str(error)
+    except OSError as error:
+        return str(error) if error.filename else f"{error.strerror or error}: {copies}"  # a copy that found no room
     except Exception as error:
         return f"the models cannot be checked: {error!r}"
     return None

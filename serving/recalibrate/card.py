@@ -27,6 +27,7 @@ class RecalibrationFacts:
     digest: str
     old_name: str
     old_digest: str
+    copies: int
     left_out: int
     comparison: Comparison
 
@@ -90,10 +91,11 @@ def _origin(facts: RecalibrationFacts) -> str:
 
 def _calibration(facts: RecalibrationFacts) -> str:
     calibration = facts.manifest.calibration
+    copies = f" {facts.copies} copies of other images were left out." if facts.copies else ""
     left_out = f" {facts.left_out} files of the folder gave no image and were left out." if facts.left_out else ""
     return (
-        f"{calibration_text(calibration, unseen=False)}{left_out}\n\nImages that the network was trained on must not "
-        "calibrate it: whether these were is known to those who chose them alone."
+        f"{calibration_text(calibration, unseen=False)}{copies}{left_out}\n\nImages that the network was trained on "
+        "must not calibrate it: whether these were is known to those who chose them alone."
     )
 
 

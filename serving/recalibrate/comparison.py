@@ -6,6 +6,7 @@ more anomalous.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,11 @@ Scores = NDArray[np.floating[Any]]
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 ALPHAS = (0.05, 0.01)
 CONFIDENCE = 0.95
+# A Kolmogorov-Smirnov test below this, or one of the tails, is taken for a difference.
+SIGNIFICANCE = 0.05
+# The scaled distance that has this p-value, and the quantile of the normal distribution above which a tenth lies.
+_CRITICAL = 1.3581
+_NINE_OF_TEN = 1.2816
 
 
 @dataclass(frozen=True)
@@ -27,7 +33,9 @@ class Alarms:
     """Alarms at ``alpha``: above which score the old and the new calibration raise one, None where neither ever does.
 
     ``rate`` is the share of the new images that raise one by the old calibration, in [0, 1], with its exact binomial
-    interval ``lowest`` to ``highest``; ``alpha`` was meant.
+    interval ``lowest`` to ``highest``; ``alpha`` was meant. The interval is about this one old calibration. ``p_value``
+    is about the distributions: how often images of one distribution would raise so many, or so few, where the old
+    calibration is drawn anew each time as well.
     """
 
     alpha: float
@@ -36,6 +44,12 @@ class Alarms:
     rate: float
     lowest: float
     highest: float
+    p_value: float
+
+    @property
+    def direction(self) -> int:
+        """1 for certainly more alarms than meant, -1 for certainly fewer, 0 where ``alpha`` may well hold."""
+        return (self.lowest > self.alpha) - (self.highest < self.alpha)
 
 
 @dataclass(frozen=True)
@@ -44,7 +58,8 @@ class Comparison:
 
     ``distance`` and ``p_value`` are of the two-sample Kolmogorov-Smirnov test: the largest difference of the two
     distribution functions, in [0, 1], and how often images of one distribution differ so much. ``auroc``: probability
-    that a new image scores above an old one, ties counted half; 0.5 where they are alike.
+    that a new image scores above an old one, ties counted half; 0.5 where they are alike. ``low_end``: what
+    ``alarms[0]`` would be if low scores raised them, with the scores' signs turned.
     """
 
     old_n: int
@@ -52,6 +67,7 @@ class Comparison:
     old_quantiles: tuple[float, ...]
     new_quantiles: tuple[float, ...]
     alarms: tuple[Alarms, ...]
+    low_end: Alarms
     distance: float
     p_value: float
     auroc: float
@@ -66,6 +82,7 @@ def compare_scores(old: Scores, new: Scores) -> Comparison:
         old_quantiles=_quantiles(old),
         new_quantiles=_quantiles(new),
         alarms=tuple(_alarms(old, new, alpha) for alpha in ALPHAS),
+        low_end=_alarms(-old[::-1], -new[::-1], ALPHAS[0]),
         distance=distance,
         p_value=p_value,
         auroc=auroc(old, new),
@@ -93,13 +110,35 @@ def kolmogorov_smirnov(one: Scores, other: Scores) -> tuple[float, float]:
     values = np.concatenate([one, other])
     shares = (np.searchsorted(sample, values, side="right") / len(sample) for sample in (one, other))
     distance = float(np.max(np.abs(next(shares) - next(shares))))
-    effective = np.sqrt(len(one) * len(other) / (len(one) + len(other)))
-    scaled = distance * (effective + 0.12 + 0.11 / effective)
+    scaled = distance * _scale(len(one), len(other))
     if scaled < 0.3:  # the series converges slowly where its sum is 1 to five digits
         return distance, 1.0
     terms = np.arange(1, 101)
     tail = 2 * np.sum((-1.0) ** (terms - 1) * np.exp(-2 * (terms * scaled) ** 2))
     return distance, float(np.clip(tail, 0, 1))
+
+
+def distance_seen(n: int, m: int) -> float:
+    """Return a true distance of which the test at level SIGNIFICANCE sees nine of ten, for n and m images.
+
+    A bound for any two distributions: at the score where they are furthest apart the difference found is about normal
+    with that mean, and a standard deviation of sqrt(1/n + 1/m) / 2 at most. Other scores can only add to it.
+    """
+    return float(_CRITICAL / _scale(n, m) + _NINE_OF_TEN * np.sqrt(1 / n + 1 / m) / 2)
+
+
+def exceedance_p_value(exceeding: int, m: int, old_exceeding: int, n: int, tied: int = 0) -> float:
+    """Return how often so many of m scores exceed one of n others of the same distribution, or a number as unlikely.
+
+    ``old_exceeding`` of the n exceed it themselves. Exact (a beta-binomial distribution), two-sided by doubling the
+    smaller side. Of m more are ``tied`` with it: whichever way they would have gone, the p-value is no smaller.
+    """
+    log = _log_factorials(n + m)
+    counts = np.arange(m + 1)
+    above = log[counts + old_exceeding] - log[counts] - log[old_exceeding]
+    below = log[n + m - 1 - old_exceeding - counts] - log[m - counts] - log[n - 1 - old_exceeding]
+    share = np.exp(above + below - (log[n + m] - log[m] - log[n]))
+    return float(min(1.0, 2 * min(share[: exceeding + tied + 1].sum(), share[exceeding:].sum())))
 
 
 def binomial_interval(successes: int, trials: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
@@ -113,8 +152,20 @@ def binomial_interval(successes: int, trials: int, confidence: float = CONFIDENC
 def _alarms(old: Scores, new: Scores, alpha: float) -> Alarms:
     count = int(np.sum(p_values(new, old) <= alpha))
     lowest, highest = binomial_interval(count, len(new))
-    thresholds = alarm_threshold(old, alpha), alarm_threshold(new, alpha)
-    return Alarms(alpha, *thresholds, rate=count / len(new), lowest=lowest, highest=highest)
+    threshold = alarm_threshold(old, alpha)
+    p_value = 1.0
+    if threshold is not None:
+        old_count, tied = int(np.sum(old > threshold)), int(np.sum(new == threshold))
+        p_value = exceedance_p_value(count, len(new), old_count, len(old), tied)
+    return Alarms(
+        alpha=alpha,
+        old_threshold=threshold,
+        new_threshold=alarm_threshold(new, alpha),
+        rate=count / len(new),
+        lowest=lowest,
+        highest=highest,
+        p_value=p_value,
+    )
 
 
 def _quantiles(scores: Scores) -> tuple[float, ...]:
@@ -123,10 +174,21 @@ def _quantiles(scores: Scores) -> tuple[float, ...]:
 
 def _binomial_cdf(successes: int, trials: int, p: float) -> float:
     """P(at most so many successes), for 0 < p < 1."""
-    log_factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, trials + 1)))])
+    log_factorials = _log_factorials(trials)
     counts = np.arange(successes + 1)
     ways = log_factorials[trials] - log_factorials[counts] - log_factorials[trials - counts]
     return float(np.exp(ways + counts * np.log(p) + (trials - counts) * np.log1p(-p)).sum())
+
+
+def _log_factorials(largest: int) -> NDArray[np.float64]:
+    """Return log 0!, log 1!, ... to that of ``largest``."""
+    return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, largest + 1)))])
+
+
+def _scale(n: int, m: int) -> float:
+    """Return Stephens' factor, by which a distance between n and m scores becomes one of the limit distribution."""
+    effective = math.sqrt(n * m / (n + m))
+    return effective + 0.12 + 0.11 / effective
 
 
 def _bisect(below: Callable[[float], bool]) -> float:

@@ -5,23 +5,78 @@ Markdown, for a terminal and for a model card.
 
 from __future__ import annotations
 
-import math
-
 from serving.graphs.model_card import card_table
-from serving.recalibrate.comparison import CONFIDENCE, LEVELS, Alarms, Comparison
+from serving.recalibrate.comparison import CONFIDENCE, LEVELS, Alarms, Comparison, distance_seen
+from serving.recalibrate.verdict import Verdict, verdict
 
-# A test below this is taken for a difference, and an AUROC so far from 0.5 for one that matters by itself.
-SIGNIFICANCE = 0.05
-SLIGHT = 0.05
-# Above this most new images score higher than most old ones: they are strange to the network.
-STRANGE = 0.8
-# The distance that a Kolmogorov-Smirnov test at level 0.05 takes for a difference, times the root of the sample size.
-_CRITICAL = 1.358
+_LOOK = (
+    "Look at the images that score highest (`quarterturn score` gives each its score). If they are normal, use the new "
+    "calibration, which sets the rate of false alarms right. If they are anomalies, take them out and calibrate again: "
+    "with them in it, their like would pass."
+)
+_PASSES = "With the old calibration more anomalies pass than need be."
+_TRAINED_ON = "So do images that the network was trained on, which must not calibrate it."
+_NOT_SHIFTED = "on the whole the new images score hardly higher or lower {figures}"
+# Of each verdict what is said; {figures} are the test's.
+_SAID = {
+    Verdict.NO_DIFFERENCE: (
+        "**No difference seen** between the old calibration images and the new ones {figures}. With so many images "
+        "nine of ten comparisons would show a distance of {seen:.2f}; a smaller one may be there."
+    ),
+    Verdict.CHANCE: (
+        "**Other alarms than meant, though the images may be alike** {figures}: that the old calibration had {old_n} "
+        "images, and which, may alone explain it. It is off for these images all the same. The new one may be off by "
+        "chance, too: the less, the more images calibrate."
+    ),
+    Verdict.SLIGHT: "**Not the same distribution, if not by much** {figures}.",
+    Verdict.BETWEEN: (
+        f"**Not the same distribution**: {_NOT_SHIFTED}, and the alarms may well be as many as meant, but in between "
+        "the scores lie otherwise."
+    ),
+    Verdict.TO_STRANGE: (
+        "**Not the same distribution, and strange to this network**: the new images score far above those it was "
+        "calibrated on {figures}. The new calibration sets the rate of false alarms right, but a network that finds "
+        "normal images strange may not tell anomalies from them: measure it on anomalies of your own, or train on "
+        "images like these."
+    ),
+    Verdict.HIGHER: "**Not the same distribution**: the new images score higher, as stranger images do {figures}.",
+    Verdict.HIGHER_FEWER_ALARMS: (
+        "**Not the same distribution**: the new images score higher {figures}, but fewer of them so high as to raise "
+        f"the alarm. {_PASSES}"
+    ),
+    Verdict.LOWER: (
+        "**Not the same distribution**: the new images score lower, as more ordinary images do {figures}. "
+        f"{_TRAINED_ON}"
+    ),
+    Verdict.LOWER_MORE_ALARMS: (
+        "**Not the same distribution, and a wider one**: most new images score lower, but more of them than meant so "
+        f"high as to raise the alarm {{figures}}. {_LOOK} The others score as more ordinary images do. {_TRAINED_ON}"
+    ),
+    Verdict.WIDER: (
+        "**Not the same distribution, but a wider one**: more of the new images score very low, and more so high as to "
+        f"raise the alarm {{figures}}. {_LOOK} Those that score low may be images that the network was trained on, "
+        "which must not calibrate it."
+    ),
+    Verdict.MORE_HIGH: (
+        f"**Not the same distribution in the high scores**: {_NOT_SHIFTED}, but more of them so high as to raise the "
+        f"alarm. {_LOOK}"
+    ),
+    Verdict.NARROWER: (
+        "**Not the same distribution, but a narrower one**: fewer of the new images score very low, and fewer so high "
+        f"as to raise the alarm {{figures}}. {_PASSES}"
+    ),
+    Verdict.FEWER_HIGH: (
+        f"**Not the same distribution in the high scores**: {_NOT_SHIFTED}, but fewer of them so high as to raise the "
+        f"alarm. {_PASSES}"
+    ),
+}
+# A p-value below this is near to underflow, and no more is known of it.
+_SMALLEST = 1e-300
 _LIMITS = (
     "The comparison sees one score an image. A difference says that the old p-values were wrong for these images, "
     "not what differs; no difference does not say that the images look alike, for unlike images can score alike. "
-    "The test takes the images for independent: frames of one video, or copies, make its p-value too small. And "
-    "every image of the folder counts as normal: an anomaly among them makes its like pass."
+    "The test and the new calibration take the images for independent: frames of one video, or one picture saved anew, "
+    "make few pass for many. And every image of the folder counts as normal: an anomaly among them makes its like pass."
 )
 
 
@@ -51,42 +106,19 @@ def _threshold(score: float | None) -> str:
 
 
 def _alarms(alarms: Alarms) -> str:
-    if alarms.lowest > alarms.alpha:
-        verdict = "more than"
-    elif alarms.highest < alarms.alpha:
-        verdict = "fewer than"
-    else:
-        verdict = "which may well be"
+    beside = {1: "more than", -1: "fewer than", 0: "which may well be"}[alarms.direction]
     interval = f"{100 * CONFIDENCE:g} % interval {100 * alarms.lowest:.1f} to {100 * alarms.highest:.1f} %"
     return (
         f"With the old calibration {100 * alarms.rate:.1f} % of the new images raise the alarm at alpha "
-        f"{alarms.alpha:g} ({interval}), {verdict} the {100 * alarms.alpha:g} % meant."
+        f"{alarms.alpha:g} ({interval}), {beside} the {100 * alarms.alpha:g} % meant."
     )
 
 
 def _likeness(found: Comparison) -> str:
+    p_value = f"{found.p_value:.2g}" if found.p_value >= _SMALLEST else f"below {_SMALLEST:g}"
     figures = (
-        f"(Kolmogorov-Smirnov distance {found.distance:.3f}, p-value {found.p_value:.2g}; a new image scores above an "
-        f"old one with probability {found.auroc:.3f}, where 0.5 is alike)"
+        f"(Kolmogorov-Smirnov distance {found.distance:.3f}, p-value {p_value}; a new image scores above an old one "
+        f"with probability {found.auroc:.3f}, where 0.5 is alike)"
     )
-    if found.p_value >= SIGNIFICANCE:
-        seen = _CRITICAL * math.sqrt((found.old_n + found.new_n) / (found.old_n * found.new_n))
-        return (
-            f"**No difference seen** between the old calibration images and the new ones {figures}. With so many "
-            f"images a distance above {seen:.2f} would have shown; a smaller one may be there."
-        )
-    if found.auroc >= STRANGE:
-        return (
-            "**Not the same distribution, and strange to this network**: the new images score far above those it was "
-            f"calibrated on {figures}. The new calibration sets the rate of false alarms right, but a network that "
-            "finds normal images strange may not tell anomalies from them: measure it on anomalies of your own, or "
-            "train on images like these."
-        )
-    if abs(found.auroc - 0.5) < SLIGHT:
-        return f"**Not the same distribution, if not by much** {figures}."
-    if found.auroc > 0.5:
-        return f"**Not the same distribution**: the new images score higher, as stranger images do {figures}."
-    return (
-        f"**Not the same distribution**: the new images score lower, as more ordinary images do {figures}. So do "
-        "images that the network was trained on, which must not calibrate it."
-    )
+    seen = distance_seen(found.old_n, found.new_n)
+    return _SAID[verdict(found)].format(figures=figures, old_n=found.old_n, seen=seen)

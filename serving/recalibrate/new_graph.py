@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
-from serving.files import write_together
+from serving.files import write_with_folders
 from serving.graphs.calibration import calibration_choice
 from serving.graphs.collection import GRAPH_FILE
 from serving.graphs.graph import Graph, load_graph
@@ -46,7 +46,9 @@ class Recalibrated:
     """A written graph: its path, the digest of the file, its manifest, and how its calibration differs from the old.
 
     ``old_name`` is that of the graph it was made from, which it has replaced where that is its own.
-    ``bad`` files gave no image and were left out; ``reasons`` are those of the first BAD_FILES_KEPT of them.
+    ``scored`` different images gave a score, of which no more than ``calibration.LARGEST`` calibrate.
+    ``copies`` of other images were left out, and ``bad`` files that gave no image; ``reasons`` are those of the first
+    BAD_FILES_KEPT of these. ``linked_folders``: links to folders that were not followed.
     """
 
     path: Path
@@ -54,19 +56,48 @@ class Recalibrated:
     manifest: Manifest
     old_name: str
     comparison: Comparison
+    scored: int
+    copies: int
     bad: int
     reasons: tuple[tuple[Path, str], ...]
+    linked_folders: int
 
 
 @dataclass
 class _Scored:
-    """What scoring a folder leaves: every score in order, the digest of the pixels, and a few images."""
+    """What scoring a folder leaves of its different images: scores in order, digest of the pixels, and a few images.
+
+    A p-value takes the images for independent draws of what is normal. Copies are none: with them the calibration would
+    claim a number of images, and p-values as small, that it does not have. So images whose pixels are equal as the
+    graph sees them count once. They are known by digests that no two images share by chance, 0.1 KB in memory each.
+    """
 
     scores: array[float] = field(default_factory=lambda: array("f"))
     pixels: hashlib._Hash = field(default_factory=hashlib.sha256)
     samples: list[NDArray[np.uint8]] = field(default_factory=list)
+    known: set[bytes] = field(default_factory=set)
+    copies: int = 0
     bad: int = 0
     reasons: list[tuple[Path, str]] = field(default_factory=list)
+
+    def add(self, image: NDArray[np.uint8], score: float) -> None:
+        """Take a fitted image with its score, or count it as a copy."""
+        pixels = np.ascontiguousarray(image).data
+        digest = hashlib.blake2b(pixels, digest_size=16).digest()
+        if digest in self.known:
+            self.copies += 1
+            return
+        self.known.add(digest)
+        self.scores.append(score)
+        self.pixels.update(pixels)
+        if len(self.samples) < max(CHECKED_BATCHES):
+            self.samples.append(image)
+
+    def leave_out(self, path: str, reason: str) -> None:
+        """Count a file that gives no image, of the first with the reason."""
+        self.bad += 1
+        if self.bad <= BAD_FILES_KEPT:
+            self.reasons.append((Path(path), reason))
 
 
 def recalibrate(
@@ -80,12 +111,12 @@ def recalibrate(
 ) -> Recalibrated:
     """Score the images of ``folder`` with the model ``name`` and write it anew as ``new_name``, calibrated on them.
 
-    All of the images calibrate, of more than ``calibration.LARGEST`` a seeded choice of so many. ``progress`` is called
-    with the number of files done and of all. Models are in ``settings.models``.
+    All of the images calibrate, copies once, of more than ``calibration.LARGEST`` a seeded choice of so many.
+    ``progress`` is called with the number of files done and of all. Models are in ``settings.models``.
 
-    Raises RecalibrationError for a name that will not do or, unless ``force``, is taken; for fewer than FEWEST images;
-    for scores that are not finite; and where a file cannot be written, with what was there intact. FilesError,
-    GraphError, and as ``load_selection``.
+    Raises RecalibrationError for a name that will not do or, unless ``force``, is taken; for fewer than FEWEST
+    different images; for scores that are not finite; and where a file cannot be written, with what was there intact.
+    FilesError, GraphError, and as ``load_selection``.
     """
     target = settings.models / new_name
     _check_name(new_name, target, force)
@@ -95,8 +126,7 @@ def recalibrate(
     (graph,) = scorer.graphs
     old_card = _read_card(graph.path.parent / CARD_FILE)
     scored = _score(files, scorer, lambda done: progress(done, count))
-    scores = np.frombuffer(scored.scores, np.float32)
-    manifest = _manifest(graph, new_name, _calibration(scores, folder, graph, scored.pixels.hexdigest()))
+    manifest = _manifest(graph, new_name, _calibration(scored, folder, graph))
     data = _with_manifest(graph, manifest)
     check_outputs(graph, data, new_name, scored.samples)
     facts = RecalibrationFacts(
@@ -105,12 +135,23 @@ def recalibrate(
         digest=f"sha256:{hashlib.sha256(data).hexdigest()}",
         old_name=graph.name,
         old_digest=graph.digest,
+        copies=scored.copies,
         left_out=scored.bad,
-        comparison=compare_scores(graph.calibration_scores, np.sort(scores)),
+        # With what the new graph keeps, not with all scores: the thresholds told are those that it has.
+        comparison=compare_scores(graph.calibration_scores, np.array(manifest.calibration.scores, np.float32)),
     )
     _write({target / GRAPH_FILE: data, target / CARD_FILE: recalibrated_card(old_card, facts).encode()})
     return Recalibrated(
-        target / GRAPH_FILE, facts.digest, manifest, graph.name, facts.comparison, scored.bad, tuple(scored.reasons)
+        path=target / GRAPH_FILE,
+        digest=facts.digest,
+        manifest=manifest,
+        old_name=graph.name,
+        comparison=facts.comparison,
+        scored=len(scored.scores),
+        copies=scored.copies,
+        bad=scored.bad,
+        reasons=tuple(scored.reasons),
+        linked_folders=files.linked_folders,
     )
 
 
@@ -126,43 +167,40 @@ def _check_name(name: str, target: Path, force: bool) -> None:
 
 
 def _score(files: ImageFiles, scorer: Scorer, progress: Callable[[int], None]) -> _Scored:
-    """Score all files; those that give no image are counted, and the first of them kept with their reasons."""
+    """Score all files; copies and those that give no image are counted, and of the latter the first kept."""
     (graph,) = scorer.graphs
     found, done = _Scored(), 0
     for batch in scorer.score(files):
-        for outputs in batch.outputs:
-            found.scores.frombytes(np.ascontiguousarray(outputs["anomaly_score"], np.float32).tobytes())
+        scores = iter([score for outputs in batch.outputs for score in outputs["anomaly_score"].tolist()])
         for file in batch.files:
             if file.image is not None:
-                image = file.image[graph.manifest.fitting]
-                found.pixels.update(np.ascontiguousarray(image).data)
-                if len(found.samples) < max(CHECKED_BATCHES):
-                    found.samples.append(image)
+                found.add(file.image[graph.manifest.fitting], next(scores))
             else:
-                found.bad += 1
-                if found.bad <= BAD_FILES_KEPT:
-                    found.reasons.append((Path(file.path), file.error or "no image"))
+                found.leave_out(file.path, file.error or "no image")
         done += len(batch.files)
         progress(done)
     return found
 
 
-def _calibration(scores: NDArray[np.float32], folder: Path, graph: Graph, pixels: str) -> Calibration:
+def _calibration(scored: _Scored, folder: Path, graph: Graph) -> Calibration:
+    scores = np.frombuffer(scored.scores, np.float32)
     if len(scores) < FEWEST:
+        copies = f", {scored.copies} copies of them not counted" if scored.copies else ""
         raise RecalibrationError(
-            f"{len(scores)} images of {printable(folder)} could be scored: a calibration takes {FEWEST} at least, and "
-            "99 to raise an alarm at alpha 0.01 where no other model answers beside it"
+            f"{len(scores)} images of {printable(folder)} could be scored{copies}: a calibration takes {FEWEST} at "
+            "least, and 99 to raise an alarm at alpha 0.01 where no other model answers beside it"
         )
     if not np.isfinite(scores).all():
         raise RecalibrationError(f"{int((~np.isfinite(scores)).sum())} of {len(scores)} scores are not finite")
     chosen = np.sort(scores[calibration_choice(len(scores))])
-    which = f"all {len(scores)}" if len(chosen) == len(scores) else f"{len(chosen)} of {len(scores)}, drawn at random,"
+    of = f"{len(scores)} different images" if scored.copies else f"{len(scores)}"
+    which = f"all {of}" if len(chosen) == len(scores) else f"{len(chosen)} of {of}, drawn at random,"
     return Calibration(
         n=len(chosen),
         scores=chosen.tolist(),
         data=printable(folder.resolve().name),
         split=f"{which} of a folder given to recalibrate {graph.name}",
-        digest=f"sha256:{pixels}",
+        digest=f"sha256:{scored.pixels.hexdigest()}",
     )
 
 
@@ -215,9 +253,7 @@ def _read_card(path: Path) -> str:
 
 def _write(contents: dict[Path, bytes]) -> None:
     try:
-        for path in contents:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        write_together(contents)
+        write_with_folders(contents)
     except OSError as error:
         names = " and ".join(printable(path) for path in contents)
         raise RecalibrationError(f"cannot write {names}: {error.strerror or error}") from error

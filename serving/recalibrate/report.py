@@ -17,11 +17,15 @@ _OTHERS = "A verdict is of all models that run: calibrate the others on these im
 
 
 def warnings(done: Recalibrated) -> Iterator[str]:
-    """Yield a line for each file that was left out, as far as they are known, and one where images are few."""
+    """Yield a line for each bad file, as far as they are known, for copies, for linked folders, for too few images."""
     for path, reason in done.reasons:
         yield f"left out: {printable(path)}: {reason}"
     if done.bad > len(done.reasons):
         yield f"left out: {done.bad - len(done.reasons)} more files"
+    if done.copies:
+        yield f"left out: {done.copies} copies of other images"
+    if done.linked_folders:
+        yield f"warning: links to folders are not followed: {done.linked_folders} passed by"
     n = done.manifest.calibration.n
     if n < ENOUGH:
         yield (
@@ -34,8 +38,10 @@ def warnings(done: Recalibrated) -> Iterator[str]:
 def report(done: Recalibrated) -> str:
     """Return what was written, how the scores differ, and how to serve the new model."""
     n = done.manifest.calibration.n
+    drawn = f", drawn at random from {done.scored}" if n < done.scored else ""
+    copies = f"; {done.copies} copies of other images left out" if done.copies else ""
     left_out = f"; {done.bad} left out" if done.bad else ""
-    written = f"{printable(done.path)}: calibrated on {n} images{left_out}"
+    written = f"{printable(done.path)}: calibrated on {n} images{drawn}{copies}{left_out}"
     return "\n\n".join([written, comparison_report(done.comparison), _how_to_serve(done)])
 
 

@@ -33,7 +33,7 @@ class Summary:
     """How many files there were, gave no image, raised the alarm; how many had rows before.
 
     ``anomalies`` are counted as a server's verdict is: a p-value <= ``threshold``, which is alpha / number of models.
-    ``kept`` counts files whose rows an interrupted run had left.
+    ``kept`` counts files whose rows an interrupted run had left, ``linked_folders`` links to folders passed by.
     """
 
     threshold: float
@@ -41,6 +41,7 @@ class Summary:
     bad: int = 0
     anomalies: int = 0
     kept: int = 0
+    linked_folders: int = 0
 
     def add(self, rows: Sequence[Row]) -> None:
         """Count one file by its rows."""
@@ -65,7 +66,7 @@ def score_table(
         if out.is_dir():
             raise IsADirectoryError("is a folder")
         with open_journal(part, _run(files, scorer, alpha), restart=restart) as journal:
-            summary = Summary(model_threshold(alpha, len(scorer.graphs)))
+            summary = Summary(model_threshold(alpha, len(scorer.graphs)), linked_folders=files.linked_folders)
             rows = _rows(journal, files, scorer, alpha, summary, lambda: progress(summary.files, count))
             try:
                 with closing(rows):

@@ -289,7 +289,7 @@ def test_other_models_and_another_alpha_score_everything_anew(demo: Demo) -> Non
     demo.page.get_by_label("Classifier").select_option("none")
     expect(result.locator(".classes")).to_have_count(0)
     alpha = demo.page.get_by_label("Alpha")
-    alpha.fill("0.001")
+    alpha.fill("0.00005")
     alpha.press("Tab")
     expect(demo.page.locator("#warnings")).to_contain_text("cifar10-horse-transformations can never raise the alarm")
     alpha.fill("7")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -69,8 +70,10 @@ def test_images_too_many_for_one_request_go_one_by_one(demo: Demo) -> None:
     assert thumbnails.shape == (36, 64, 64, 3)
 
 
-def test_a_full_server_is_asked_again(demo: Demo) -> None:
+@pytest.mark.parametrize("retry_after", ["0", "Wed, 21 Oct 2037 07:28:00 GMT"])
+def test_a_full_server_is_asked_again(demo: Demo, retry_after: str) -> None:
     asked: list[str] = []
+    began = time.monotonic()
 
     def busy_once(route: Route) -> None:
         asked.append(route.request.url)
@@ -78,12 +81,33 @@ def test_a_full_server_is_asked_again(demo: Demo) -> None:
             route.continue_()
             return
         body = json.dumps({"error": {"code": "busy", "message": "the server is full; try again"}})
-        route.fulfill(status=503, headers={"Retry-After": "0"}, content_type="application/json", body=body)
+        route.fulfill(status=503, headers={"Retry-After": retry_after}, content_type="application/json", body=body)
 
     demo.page.route(re.compile("/(classify|anomaly_score)$"), busy_once)
     demo.pick(BLACK)
     expect(demo.result("black.png").locator(".badge")).to_contain_text("No anomaly")
     assert len(asked) == 4
+    assert retry_after == "0" or time.monotonic() - began > 1
+
+
+def test_a_file_without_a_name_is_scored_among_others(demo: Demo) -> None:
+    demo.page.evaluate(
+        """bytes => {
+            const moved = new DataTransfer();
+            for (const name of ["one.png", "", "two.png"]) moved.items.add(new File([new Uint8Array(bytes)], name));
+            document.querySelector(".drop").dispatchEvent(
+                new DragEvent("drop", { dataTransfer: moved, bubbles: true, cancelable: true }));
+        }""",
+        list(BLACK["buffer"]),
+    )
+    for name in ("one.png", "unnamed", "two.png"):
+        expect(demo.result(name).locator(".badge")).to_contain_text("No anomaly")
+
+
+def test_an_answer_without_a_result_for_each_image_is_told_of_beside_them(demo: Demo) -> None:
+    demo.page.route(re.compile("/anomaly_score$"), lambda route: route.fulfill(json={"results": []}))
+    demo.pick(BLACK)
+    expect(demo.result("black.png").locator(".error")).to_contain_text("does not have a result for each image")
 
 
 def test_a_server_that_is_gone_is_told_of_beside_the_image(demo: Demo) -> None:

@@ -24,8 +24,10 @@ ALPHA = 0.05
 
 
 def colours(count: int, low: int, high: int, seed: int) -> list[bytes]:
-    """Return PNG files of one colour each, its channels drawn evenly from ``low`` to ``high``."""
-    drawn = np.random.default_rng(seed).integers(low, high, (count, 3), endpoint=True)
+    """Return PNG files of one colour each, all different, their channels drawn from ``low`` to ``high``."""
+    each = high - low + 1
+    chosen = np.random.default_rng(seed).choice(each**3, count, replace=False)
+    drawn = low + np.stack(np.unravel_index(chosen, (each, each, each)), axis=1)
     return [png(solid(colour.tolist())) for colour in drawn]
 
 

@@ -26,5 +26,5 @@ def save_greys(folder: Path, values: Iterable[int]) -> Path:
 
 
 def greys(count: int, low: int, high: int, seed: int = 0) -> list[int]:
-    """Return so many greys drawn evenly from ``low`` to ``high``."""
-    return [int(value) for value in np.random.default_rng(seed).integers(low, high, count, endpoint=True)]
+    """Return so many greys drawn from ``low`` to ``high``, all different."""
+    return [low + int(value) for value in np.random.default_rng(seed).permutation(high - low + 1)[:count]]

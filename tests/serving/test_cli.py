@@ -147,6 +147,14 @@ def test_models_lists_them_and_says_which_run_by_default(models: Path) -> None:
         assert text in result.output
 
 
+def test_models_passes_by_what_is_no_file(tmp_path: Path) -> None:
+    write_graph(tmp_path, "colours")
+    (tmp_path / "folder" / "model.onnx").mkdir(parents=True)
+    done = CliRunner().invoke(app, ["models", "--models", str(tmp_path)])
+    assert done.exit_code == 0
+    assert "colours" in done.output
+
+
 def test_models_lists_what_a_server_would_not_start_with(tmp_path: Path) -> None:
     write_graph(tmp_path, "one")
     write_graph(tmp_path, "two")

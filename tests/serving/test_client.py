@@ -9,6 +9,7 @@ import sys
 import types
 import typing
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -192,3 +193,25 @@ def test_the_client_loads_nothing_of_the_server() -> None:
     loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
     assert "httpx" in loaded
     assert not loaded & {"bentoml", "onnxruntime", "starlette", "numpy", "PIL", "pydantic"}
+
+
+def test_numbers_of_any_kind_are_sent(client: Client) -> None:
+    [result] = client.classify(BLACK, top_k=np.int64(2))["results"]  # type: ignore[call-overload]
+    assert len(result["top"]) == 2
+    for alpha in (np.float32(0.25), Decimal("0.25")):
+        assert client.anomaly_score(BLACK, alpha=alpha)["alpha"] == 0.25  # type: ignore[call-overload]
+
+
+def test_a_file_without_a_name_of_its_own_is_sent(client: Client) -> None:
+    for name in ("", "/"):
+        nameless = io.BytesIO(BLACK)
+        nameless.name = name
+        assert client.classify(nameless)["results"]
+
+
+def test_what_no_server_can_take_is_refused_when_a_client_is_made() -> None:
+    with pytest.raises(ValueError, match="retries"):
+        Client("http://localhost:1", retries=-1)
+    with pytest.raises(ValueError, match="the API key holds a character") as refused:
+        Client("http://localhost:1", api_key="a-secret-key\n")
+    assert "secret" not in str(refused.value)

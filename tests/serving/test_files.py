@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -9,18 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from serving.files import write_atomically, write_together
+from serving.files import write_atomically, write_together, write_with_folders
 
 # A limit on the size of files stands in for a full disk: writing past it fails in the same place, with OSError.
 FULL_DISK = """
 import resource, signal, sys
 from pathlib import Path
-from serving.files import write_together
+from serving.files import write_with_folders
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
-    write_together({Path(name): b"new" * int(size) for name, size in zip(sys.argv[1::2], sys.argv[2::2])})
+    write_with_folders({Path(name): b"new" * int(size) for name, size in zip(sys.argv[1::2], sys.argv[2::2])})
 except OSError as error:
     sys.exit(f"failed: {error.strerror}")
 """
@@ -79,6 +80,32 @@ def test_of_several_files_none_is_replaced_if_one_does_not_fit(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == [small]
     assert on_a_full_disk(**{str(small): 1, str(large): 2}) == ""
     assert (small.read_bytes(), large.read_bytes()) == (b"new", b"newnew")
+
+
+def test_on_a_full_disk_folders_that_were_made_go_again(tmp_path: Path) -> None:
+    old, small, large = (
+        tmp_path / "old",
+        tmp_path / "old" / "one" / "two" / "small",
+        tmp_path / "old" / "other" / "large",
+    )
+    old.mkdir()
+    assert on_a_full_disk(**{str(small): 1, str(large): 1000}) == "failed: File too large"
+    assert list(tmp_path.rglob("*")) == [old]
+    assert on_a_full_disk(**{str(small): 1, str(large): 2}) == ""
+    assert (small.read_bytes(), large.read_bytes()) == (b"new", b"newnew")
+
+
+def test_a_folder_that_another_has_filled_meanwhile_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs = tmp_path / "new" / "theirs"
+
+    def no_space(descriptor: int) -> None:
+        theirs.write_bytes(b"theirs")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(OSError, match="No space left"):
+        write_with_folders({tmp_path / "new" / "ours": b"ours"})
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [theirs]
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:

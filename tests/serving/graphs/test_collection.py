@@ -142,6 +142,15 @@ def test_of_graphs_calibrated_anew_those_calibrated_on_the_classifiers_images_ru
     assert names(load(tmp_path, default_classifier="colours").default) == ["colours", "views"]
 
 
+def test_a_model_and_the_same_calibrated_anew_need_a_choice_where_there_is_no_classifier(tmp_path: Path) -> None:
+    write_graph(tmp_path, "photos", formula="transformation")
+    write_graph(tmp_path, "photos-again", formula="transformation")
+    assert names(load(tmp_path).default) == ["photos", "photos-again"]
+    write_graph(tmp_path, "photos-calibrated", formula="transformation", calibration_digest=OTHER_DIGEST)
+    assert "'photos' and 'photos-calibrated' are the same model" in refusal(tmp_path)
+    assert names(load(tmp_path, one_class=["photos-calibrated"]).default) == ["photos-calibrated"]
+
+
 def test_a_classifier_alone(tmp_path: Path) -> None:
     write_graph(tmp_path, "only", formula="kl")
     assert names(load(tmp_path).default) == ["only"]

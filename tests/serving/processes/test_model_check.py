@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -12,7 +13,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from serving.processes.model_check import ModelCheckError, StartCheck, check_apart
+from serving.processes import model_check
+from serving.processes.model_check import ModelCheckError, StartCheck, check_apart, problem_with_models
 from serving.processes.server_folder import ServerFolder
 from tests.graphs import write_graph
 
@@ -52,6 +54,16 @@ def test_good_models_are_copied_and_nothing_else(models: Path, server: ServerFol
     assert contents(server.models) == before
     (models / "colours" / "model.onnx").write_bytes(b"junk")  # in place
     assert contents(server.models) == before
+
+
+def test_no_room_for_the_copies_names_their_folder(
+    models: Path, server: ServerFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as a write has it, without a name
+
+    monkeypatch.setattr(model_check, "load_collection", full)
+    assert problem_with_models(server.path) == f"No space left on device: {server.path}"
 
 
 def _second_classifier(models: Path) -> str:

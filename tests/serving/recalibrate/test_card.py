@@ -23,6 +23,7 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> RecalibrationFacts:
         digest="sha256:newfile",
         old_name="old",
         old_digest="sha256:oldfile",
+        copies=5,
         left_out=3,
         comparison=compare_scores(np.arange(99, dtype=np.float32), np.arange(50, dtype=np.float32)),
     )
@@ -50,7 +51,7 @@ def test_of_a_shipped_card_only_what_depends_on_the_calibration_is_new(old: str,
     assert [line[:14] for line in changed] == ["- false alarms"]
     assert all(line.endswith("by the old calibration, and true no more") for line in changed)
     assert after["Calibration"].startswith("\n3 images of greys")
-    assert "3 files of the folder gave no image" in after["Calibration"]
+    assert "5 copies of other images were left out. 3 files of the folder gave no image" in after["Calibration"]
     assert "never trained on" not in after["Calibration"]
     assert after["How to reproduce"].startswith(before["How to reproduce"].rstrip())
     assert "quarterturn calibrate --model old --images FOLDER --name new" in after["How to reproduce"]

@@ -14,6 +14,8 @@ from serving.recalibrate.comparison import (
     auroc,
     binomial_interval,
     compare_scores,
+    distance_seen,
+    exceedance_p_value,
     kolmogorov_smirnov,
 )
 
@@ -54,6 +56,48 @@ def test_p_values_of_alike_samples_are_about_uniform() -> None:
     found = [kolmogorov_smirnov(normal(300, 2 * seed), normal(60, 2 * seed + 1))[1] for seed in range(400)]
     for alpha in (0.05, 0.2, 0.5):
         assert np.mean(np.array(found) <= alpha) == pytest.approx(alpha, abs=4 * np.sqrt(alpha * (1 - alpha) / 400))
+
+
+@pytest.mark.parametrize(("n", "m"), [(20, 20), (99, 99), (4909, 150)])
+@pytest.mark.parametrize("shape", ["shift", "jump"])
+def test_nine_of_ten_tests_see_the_distance_that_is_told(n: int, m: int, shape: str) -> None:
+    """Two normal distributions shifted, and the worst case: one jump of the distribution functions at the median."""
+    distance = distance_seen(n, m)
+    random = np.random.default_rng(0)
+
+    def draw(count: int, half: float) -> NDArray[np.floating]:
+        if shape == "jump":
+            return np.sort((random.random(count) > 0.5 + half).astype(np.float64))
+        return np.sort(random.normal(-stats.norm.ppf(0.5 + half), 1, count))
+
+    seen = [kolmogorov_smirnov(draw(n, distance / 2), draw(m, -distance / 2))[1] < 0.05 for _ in range(500)]
+    assert np.mean(seen) > 0.9 - 4 * np.sqrt(0.1 * 0.9 / 500)
+    assert distance < 1.5 * 1.36 * np.sqrt(1 / n + 1 / m)
+
+
+@pytest.mark.parametrize(("n", "m", "old_exceeding"), [(20, 20, 0), (99, 50, 4), (4909, 102, 244), (500, 3000, 499)])
+def test_the_p_value_of_a_tail_is_that_of_scipys_beta_binomial(n: int, m: int, old_exceeding: int) -> None:
+    distribution = stats.betabinom(m, old_exceeding + 1, n - old_exceeding)
+    for count in {0, 1, m // 20, m // 2, m}:
+        expected = min(1, 2 * min(distribution.cdf(count), distribution.sf(count - 1)))
+        assert exceedance_p_value(count, m, old_exceeding, n) == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
+def test_equal_scores_make_no_tail() -> None:
+    """No new score is above the threshold, and by counts alone that would be hardly chance."""
+    assert exceedance_p_value(0, 10_000, 0, 20) < 0.005
+    found = compare_scores(np.zeros(20, np.float32), np.zeros(10_000, np.float32))
+    assert found.alarms[0].rate == 0
+    assert found.alarms[0].p_value == found.low_end.p_value == 1
+
+
+def test_alarms_of_alike_images_differ_as_seldom_as_the_p_value_says_and_not_as_the_interval() -> None:
+    """Of 300 pairs of one distribution; with a small old calibration most intervals exclude alpha."""
+    often = [compare_scores(normal(99, 2 * seed), normal(2000, 2 * seed + 1)).alarms[0] for seed in range(300)]
+    assert np.mean([alarms.direction != 0 for alarms in often]) > 0.4
+    for level in (0.05, 0.2):
+        share = np.mean([alarms.p_value <= level for alarms in often])
+        assert share == pytest.approx(level, abs=4 * np.sqrt(level * (1 - level) / 300))
 
 
 @pytest.mark.parametrize("trials", [1, 20, 99, 480, 20_000])
@@ -105,3 +149,11 @@ def test_the_old_images_are_like_themselves() -> None:
     assert (found.distance, found.p_value, found.auroc) == (0.0, 1.0, 0.5)
     assert found.alarms[0].rate <= 0.05
     assert found.alarms[0].old_threshold == found.alarms[0].new_threshold
+
+
+def test_the_low_end_is_the_high_end_of_the_scores_with_their_signs_turned() -> None:
+    old, new = normal(999, 0), normal(400, 1, mean=-1.0)
+    found = compare_scores(old, new)
+    assert found.low_end == compare_scores(-old[::-1], -new[::-1]).alarms[0]
+    assert (found.low_end.direction, found.alarms[0].direction) == (1, -1)
+    assert found.low_end.rate == np.mean(new < old[49])  # the 50th of 999, as the alarm is above the 50th highest

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from serving.errors import UnknownModelError
 from serving.graphs import calibration
 from serving.graphs.calibration import p_values
 from serving.graphs.collection import load_collection
 from serving.graphs.graph import Graph, load_graph
+from serving.recalibrate.comparison import alarm_threshold
 from serving.recalibrate.new_graph import Recalibrated, RecalibrationError, check_outputs, recalibrate
 from serving.score.image_files import FilesError
 from serving.settings import Settings
@@ -98,12 +100,12 @@ def test_metrics_that_depend_on_the_calibration_are_dropped(photos: Path, settin
 
 
 def test_bad_images_are_named_and_left_out(tmp_path: Path, settings: Settings) -> None:
-    folder = save_greys(tmp_path / "mixed", [100] * 25)
+    folder = save_greys(tmp_path / "mixed", range(100, 125))
     (folder / "00003.png").write_bytes(b"no image")
     (folder / "notes.txt").write_text("no image")
     (folder / os.fsdecode(b"\xff\n.png")).write_bytes((folder / "00004.png").read_bytes()[:60])
     (folder / "sub").mkdir()
-    save(folder / "sub" / "x.png", 100)
+    save(folder / "sub" / "x.png", 90)
     done = run(folder, settings)
     assert done.manifest.calibration.n == 25
     assert done.bad == 3
@@ -123,6 +125,19 @@ def test_of_very_many_images_a_seeded_choice_calibrates(
     assert first.split.startswith("50 of 120, drawn at random,")
     assert set(first.scores) <= set(every)
     assert first.scores == sorted(first.scores)
+
+
+def test_of_very_many_images_those_are_compared_that_calibrate(
+    photos: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thresholds that are told are those of the graph that was written: above them it alarms."""
+    monkeypatch.setattr(calibration.calibration_choice, "__defaults__", (50,))
+    done = run(photos, settings)
+    assert (done.scored, done.comparison.new_n) == (120, 50)
+    stored = load_graph(done.path).calibration_scores
+    threshold = done.comparison.alarms[0].new_threshold
+    assert threshold == alarm_threshold(stored, 0.05)
+    assert p_values(np.array([threshold, np.nextafter(threshold, np.inf)]), stored) == pytest.approx([3 / 51, 2 / 51])
 
 
 @pytest.mark.parametrize("formula", ["transformation", "method", "msp"])
@@ -157,13 +172,37 @@ def test_a_name_that_names_no_model_is_refused(photos: Path, settings: Settings,
 
 
 def test_too_few_images_are_refused_and_nothing_is_written(tmp_path: Path, settings: Settings) -> None:
-    folder = save_greys(tmp_path / "few", [100] * 19)
+    folder = save_greys(tmp_path / "few", range(100, 119))
     (folder / "bad.png").write_bytes(b"no image")
     with pytest.raises(RecalibrationError, match=r"19 images of .*few could be scored: a calibration takes 20"):
         run(folder, settings)
     assert model_files(settings) == ["colours/README.md", "colours/model.onnx"]
-    save(folder / "one-more.png", 100)
+    save(folder / "one-more.png", 90)
     assert run(folder, settings).manifest.calibration.n == 20
+
+
+def test_copies_count_once(tmp_path: Path, settings: Settings) -> None:
+    """Equal as the graph sees them: files of the same bytes, of another format, with other pixels outside the crop."""
+    values = range(100, 120)
+    folder = save_greys(tmp_path / "copied", [*values, *values, 100])
+    Image.fromarray(solid(101)).save(folder / "other-format.bmp")
+    Image.fromarray(np.pad(solid(102), ((0, 0), (4, 4), (0, 0)))).save(folder / "other-borders.png")
+    (folder / "z.png").write_bytes(b"no image")
+    done = run(folder, settings)
+    assert (done.manifest.calibration.n, done.copies, done.bad) == (20, 23, 1)
+    once = run(save_greys(tmp_path / "once" / "copied", values), settings, "once")
+    split = "all 20 different images of a folder given to recalibrate colours"
+    assert done.manifest.calibration == once.manifest.calibration.model_copy(update={"split": split})
+    assert done.comparison == once.comparison
+    card = (done.path.parent / "README.md").read_text()
+    assert "23 copies of other images were left out. 1 files of the folder gave no image" in card
+
+
+def test_copies_do_not_make_few_images_enough(tmp_path: Path, settings: Settings) -> None:
+    folder = save_greys(tmp_path / "copied", [*range(19), *[3] * 60])
+    with pytest.raises(RecalibrationError, match=r"19 images of .* could be scored, 60 copies of them not counted: "):
+        run(folder, settings)
+    assert model_files(settings) == ["colours/README.md", "colours/model.onnx"]
 
 
 def test_what_is_not_there_is_refused(tmp_path: Path, photos: Path, settings: Settings) -> None:
@@ -188,8 +227,8 @@ def test_scores_that_are_not_finite_are_refused(tmp_path: Path, settings: Settin
     )
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(1, np.float32), "one"))
     (settings.models / "colours" / "model.onnx").write_bytes(model.SerializeToString())
-    folder = save_greys(tmp_path / "whites", [255] * 3 + [0] * 30)
-    with pytest.raises(RecalibrationError, match="3 of 33 scores are not finite"):
+    folder = save_greys(tmp_path / "whites", [255, *range(30)])
+    with pytest.raises(RecalibrationError, match="1 of 31 scores are not finite"):
         run(folder, settings)
 
 
@@ -221,6 +260,20 @@ def test_a_folder_that_cannot_be_written_is_said(photos: Path, settings: Setting
     (settings.models / "new").write_text("a file where the folder should be")
     with pytest.raises(RecalibrationError, match=r"cannot write .*new"):
         run(photos, settings, "new", force=True)
+
+
+def test_a_full_disk_leaves_no_folder_in_the_way_of_the_next_try(
+    photos: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_space(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", no_space)
+        with pytest.raises(RecalibrationError, match=r"cannot write .*No space left on device"):
+            run(photos, settings)
+    assert [path.name for path in settings.models.iterdir()] == ["colours"]
+    assert run(photos, settings).path.is_file()
 
 
 def test_a_server_takes_the_new_model_by_default_when_told_to(photos: Path, settings: Settings) -> None:

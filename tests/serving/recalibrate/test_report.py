@@ -18,8 +18,11 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Recalibrated:
     folder = tmp_path_factory.mktemp("report")
     write_graph(folder / "models", "colours")
     photos = save_greys(folder / "photos", greys(60, 0, 200))
+    for index in range(2):
+        (photos / f"copy{index}.png").write_bytes((photos / "00000.png").read_bytes())
     for name in ("bad\n1.png", "bad2.png", "bad3.png"):
         (photos / name).write_text("no image")
+    (photos / "album").symlink_to(folder / "models")
     settings = Settings(models=folder / "models", device="cpu")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(new_graph, "BAD_FILES_KEPT", 2)
@@ -27,10 +30,12 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Recalibrated:
 
 
 def test_bad_files_are_listed_and_the_many_counted(done: Recalibrated) -> None:
-    first, second, more, _ = warnings(done)
+    first, second, more, copies, links, _ = warnings(done)
     assert "bad\\n1.png: no image of a format taken here" in first
     assert "bad2.png: no image" in second
     assert more == "left out: 1 more files"
+    assert copies == "left out: 2 copies of other images"
+    assert links == "warning: links to folders are not followed: 1 passed by"
 
 
 def test_few_images_are_warned_of(done: Recalibrated) -> None:
@@ -40,15 +45,18 @@ def test_few_images_are_warned_of(done: Recalibrated) -> None:
     enough = few.model_copy(update={"n": 99, "scores": few.scores + [few.scores[-1]] * 39})
     assert not [
         line
-        for line in warnings(replace(done, manifest=done.manifest.model_copy(update={"calibration": enough})))
+        for line in warnings(
+            replace(done, linked_folders=0, manifest=done.manifest.model_copy(update={"calibration": enough}))
+        )
         if "warning" in line
     ]
 
 
 def test_the_report_says_what_was_written_and_how_to_serve_it(done: Recalibrated) -> None:
     text = report(done)
-    assert text.startswith(f"{done.path}: calibrated on 60 images; 3 left out")
+    assert text.startswith(f"{done.path}: calibrated on 60 images; 2 copies of other images left out; 3 left out\n")
     assert "No difference seen" in text
+    assert "calibrated on 60 images, drawn at random from 70; 2" in report(replace(done, scored=70))
     folder = Path(done.path).parents[1]
     command = f"quarterturn serve --default-classifier mine --models {folder}"
     assert f"\n\nA server with both models is told which of them runs by default: {command}\n\n" in text

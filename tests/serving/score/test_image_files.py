@@ -63,7 +63,16 @@ def test_links_to_folders_are_not_followed_and_links_to_files_are_files(folder: 
     (folder / "c/loop").symlink_to(folder)
     (folder / "c/link.png").symlink_to(folder / "a.png")
     (folder / "c/gone.png").symlink_to(folder / "nowhere")
-    assert names(ImageFiles([folder / "c"]), folder) == ["c/gone.png", "c/link.png", "c/d/3.png"]
+    files = ImageFiles([folder / "c"])
+    assert names(files, folder) == ["c/gone.png", "c/link.png", "c/d/3.png"]
+    assert (files.count(), files.linked_folders) == (3, 1)
+
+
+def test_a_folder_of_links_alone_says_that_they_are_not_followed(folder: Path) -> None:
+    (folder / "links").mkdir()
+    (folder / "links" / "album").symlink_to(folder / "c")
+    with pytest.raises(FilesError, match=r"no files in .*links; links to folders are not followed"):
+        ImageFiles([folder / "links"]).count()
 
 
 def test_a_folder_that_cannot_be_listed_comes_itself(tmp_path: Path) -> None:
