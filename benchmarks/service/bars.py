@@ -9,7 +9,7 @@ from typing import Literal
 
 from benchmarks.service.line_up import CONTESTANTS, OURS
 from benchmarks.service.results import Cell, Results
-from benchmarks.service.workloads import CLASSIFY, SCORE, SCORE_LARGE, Task
+from benchmarks.service.workloads import CLASSIFY, SCORE, Task
 
 MEMORY_LIMIT_MB = 400
 
@@ -57,7 +57,6 @@ def bars(results: Results, summary: Sequence[Cell]) -> list[Bar]:
     if single and single.p50_over_raw is not None:
         found.append(Bar("light classifier, 1 connection: p50 above (a), ms", "<=", 2.0, single.p50_over_raw))
     of_raw(SCORE, 0.95)
-    of_raw(SCORE_LARGE, 0.95)
     if results.ready:
         ours, empty = (statistics.median(results.ready[name]) for name in (OURS, "empty"))
         found.append(Bar("start to ready over that of an empty BentoML service", "<=", 1.5, ours / empty))

@@ -35,8 +35,7 @@ class Task:
 
 CLASSIFY = Task("classify", "light classifier", "cifar10-rotations", "/classify")
 SCORE = Task("score", "anomaly score", "cifar10-transformations", "/anomaly_score")
-SCORE_LARGE = Task("score-large", "anomaly score", "cifar10-horse-transformations", "/anomaly_score")
-TASKS = {task.name: task for task in (CLASSIFY, SCORE, SCORE_LARGE)}
+TASKS = {task.name: task for task in (CLASSIFY, SCORE)}
 IMAGES = {"png": "32 x 32 PNG", "jpeg": "1-megapixel JPEG"}
 
 
