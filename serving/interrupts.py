@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import math
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+PATIENCE = 5.0
 
 
 @contextmanager
 def one_interrupt() -> Iterator[None]:
-    """Let the first SIGINT raise KeyboardInterrupt and ignore those that follow; to be used in the main thread.
+    """Let a SIGINT raise KeyboardInterrupt and ignore those of the next seconds; to be used in the main thread.
 
-    What is under way ends in a moment. A second interrupt would leave its threads to the end of the interpreter, where
-    ONNX Runtime's make the process abort.
+    What is under way ends in a moment. An interrupt of that would leave its threads to the end of the interpreter,
+    where ONNX Runtime's make the process abort. One that comes after PATIENCE seconds counts again, as something hangs.
+    Where SIGINT is ignored, as in a job in the background, it stays so.
     """
+    if (before := signal.getsignal(signal.SIGINT)) in (signal.SIG_IGN, None):
+        yield
+        return
+    first = -math.inf
 
     def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        nonlocal first
+        now = time.monotonic()
+        if now - first > PATIENCE:
+            first = now
+            raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGINT, interrupt)
     try:
         yield
     finally:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import json
 import os
 import signal
 import threading
 from collections.abc import Coroutine
+from functools import cache
 from typing import Any
 
 import bentoml
@@ -61,6 +63,17 @@ async def _metrics(_: Request) -> Response:
     return Response(page, media_type=CONTENT_TYPE_LATEST)
 
 
+async def _document(_: Request) -> Response:
+    return Response(_document_bytes(), media_type="application/json")
+
+
+@cache
+def _document_bytes() -> bytes:
+    """Return the OpenAPI document, made at the first call: it takes tens of milliseconds, and needs no key."""
+    service: Any = Quarterturn  # by its decorator an ApiService
+    return json.dumps(service.openapi_spec.asdict()).encode()
+
+
 # BentoML's own metrics have a label for every path that any client ever asks for, and its log a line: ours are
 # metrics.py and layers/request_log.py.
 @bentoml.service(
@@ -69,7 +82,17 @@ async def _metrics(_: Request) -> Response:
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
 )
-@bentoml.asgi_app(Starlette(routes=[Route("/models", _models), Route("/metrics", _metrics), *page_routes()]), path="/")
+@bentoml.asgi_app(
+    Starlette(
+        routes=[
+            Route("/models", _models),
+            Route("/metrics", _metrics),
+            Route("/docs.json", _document),
+            *page_routes(),
+        ]
+    ),
+    path="/",
+)
 class Quarterturn:
     """What is in an image, and is it like anything the models were trained on?"""
 

@@ -140,8 +140,8 @@ class Settings(BaseModel):
             min_length=8,
             pattern=r"^[!-~]+$",
             description="Key that requests must bring, as `X-API-Key: KEY` or `Authorization: Bearer KEY`: 8 or more "
-            "printable ASCII characters without spaces. Not asked for by health checks and the demo's page. Not set: "
-            "none.",
+            "printable ASCII characters without spaces. Not asked for by health checks, the pages at `/` and `/demo` "
+            "and `/docs.json`. Not set: none.",
             repr=False,
         ),
     ] = None

@@ -143,10 +143,12 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _not_written(self.path, error) from error
-        for leftover in self.path.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
-        if step == 0:
-            (self.path / EVALUATION_FILE).unlink(missing_ok=True)
+        dropped = [*self.path.glob(".*.tmp"), *([self.path / EVALUATION_FILE] if step == 0 else [])]
+        for leftover in dropped:
+            try:
+                leftover.unlink(missing_ok=True)
+            except OSError as error:
+                raise _not_written(leftover, error) from error
         if not self.metrics_path.exists():
             return
         kept = []

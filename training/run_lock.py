@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from training.progress import note
@@ -14,6 +16,8 @@ from training.run_folder import RunError
 
 LOCK_FILE = ".lock"
 SECONDS_BETWEEN_TRIES = 0.2
+# What a file system answers that has no locks at all.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 
 
 @contextmanager
@@ -47,19 +51,28 @@ def _make(folder: Path) -> list[Path]:
 @contextmanager
 def _held(path: Path, patience: float) -> Iterator[None]:
     end = time.monotonic() + patience
-    while (descriptor := _try(path)) is None:
+    while (lock := _try(path)) is None:
         if time.monotonic() >= end:
             raise RunError(f"{path.parent} is being trained by another process; wait for it, or stop it")
         time.sleep(SECONDS_BETWEEN_TRIES)
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            path.unlink()  # while it is held: see _try
-        os.close(descriptor)
+        if lock.is_locked:
+            with contextlib.suppress(OSError):
+                path.unlink()  # while it is held: see _try
+        os.close(lock.descriptor)
 
 
-def _try(path: Path) -> int | None:
+@dataclass(frozen=True)
+class _Lock:
+    """An open file, and whether it could be locked."""
+
+    descriptor: int
+    is_locked: bool
+
+
+def _try(path: Path) -> _Lock | None:
     """Return the open, locked file; None if another process holds it.
 
     Who lets go removes the file, so a lock may turn out to be on one that is gone, and bars nobody: once more then.
@@ -74,12 +87,21 @@ def _try(path: Path) -> int | None:
         except BlockingIOError:
             os.close(descriptor)
             return None
-        except (ImportError, OSError):
-            note(f"{path.parent}: no locks here; let no other process train in this folder")
-            return descriptor
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                os.close(descriptor)
+                raise _not_written(path.parent, error) from error
+            return _unlocked(path, descriptor)
+        except ImportError:
+            return _unlocked(path, descriptor)
         if _is_at(path, descriptor):
-            return descriptor
+            return _Lock(descriptor, is_locked=True)
         os.close(descriptor)
+
+
+def _unlocked(path: Path, descriptor: int) -> _Lock:
+    note(f"{path.parent}: no locks here; let no other process train in this folder")
+    return _Lock(descriptor, is_locked=False)
 
 
 def _lock(descriptor: int) -> None:

@@ -213,7 +213,7 @@ def _matching_one_class(graphs: Sequence[Graph], classifier: Graph | None) -> li
         for graph in matching
         if graph.manifest.calibration.digest == wanted.digest or graph.manifest.calibration.data == wanted.data
     ]
-    return alike or matching
+    return alike or _calibrated_once(matching)
 
 
 def _calibrated_once(graphs: list[Graph]) -> list[Graph]:

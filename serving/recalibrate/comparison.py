@@ -48,7 +48,12 @@ class Alarms:
 
     @property
     def direction(self) -> int:
-        """1 for certainly more alarms than meant, -1 for certainly fewer, 0 where ``alpha`` may well hold."""
+        """1 for certainly more alarms than meant, -1 for certainly fewer, 0 where ``alpha`` may well hold.
+
+        0 also where the old calibration is too small for any: that says nothing of the images.
+        """
+        if self.old_threshold is None:
+            return 0
         return (self.lowest > self.alpha) - (self.highest < self.alpha)
 
 

@@ -106,6 +106,10 @@ def _threshold(score: float | None) -> str:
 
 
 def _alarms(alarms: Alarms) -> str:
+    if alarms.old_threshold is None:
+        return (
+            f"The old calibration can never raise the alarm at alpha {alarms.alpha:g}: it has too few images for that."
+        )
     beside = {1: "more than", -1: "fewer than", 0: "which may well be"}[alarms.direction]
     interval = f"{100 * CONFIDENCE:g} % interval {100 * alarms.lowest:.1f} to {100 * alarms.highest:.1f} %"
     return (

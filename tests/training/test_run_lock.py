@@ -131,3 +131,12 @@ def test_two_trainings_in_one_folder_are_one(data_root: Path, tmp_path: Path) ->
     resumed = quarterturn(*train_arguments(data_root, run, "optimiser.epochs=4000", "--resume"), "--max-minutes", 0)
     assert resumed.status == 0, resumed.err
     assert LOCK_FILE not in contents(run)
+
+
+def test_a_lock_that_fails_otherwise_is_no_leave_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(run_lock, "_lock", failing)
+    with pytest.raises(RunError, match="Input/output error"), alone(tmp_path / "run"):
+        pass

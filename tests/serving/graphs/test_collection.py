@@ -151,6 +151,15 @@ def test_a_model_and_the_same_calibrated_anew_need_a_choice_where_there_is_no_cl
     assert names(load(tmp_path, one_class=["photos-calibrated"]).default) == ["photos-calibrated"]
 
 
+def test_a_model_calibrated_anew_on_other_images_than_the_classifier_needs_a_choice(tmp_path: Path) -> None:
+    write_graph(tmp_path, "classifier", calibrated_on="a", calibration_digest="sha256:" + "a" * 64)
+    write_graph(tmp_path, "whole", formula="transformation")
+    assert names(load(tmp_path).default) == ["classifier", "whole"]
+    write_graph(tmp_path, "whole-b", formula="transformation", calibrated_on="b", calibration_digest=OTHER_DIGEST)
+    assert "'whole' and 'whole-b' are the same model" in refusal(tmp_path)
+    assert names(load(tmp_path, one_class=["whole-b"]).default) == ["classifier", "whole-b"]
+
+
 def test_a_classifier_alone(tmp_path: Path) -> None:
     write_graph(tmp_path, "only", formula="kl")
     assert names(load(tmp_path).default) == ["only"]

@@ -58,9 +58,17 @@ def test_scores_that_lie_apart_in_the_middle_alone_do_not_differ_slightly() -> N
 
 def test_the_alarms_of_a_small_calibration_say_nothing_of_the_images() -> None:
     """Most of its alarms are not as meant on images of the very same kind, and that is its chance, not theirs."""
-    found = Counter(verdict(compare_scores(normal(60, 2 * seed), normal(1000, 2 * seed + 1))) for seed in range(100))
+    found = Counter(verdict(compare_scores(normal(99, 2 * seed), normal(1000, 2 * seed + 1))) for seed in range(100))
     assert found[Verdict.CHANCE] > 50
     assert found.total() - found[Verdict.CHANCE] - found[Verdict.NO_DIFFERENCE] <= 100 * (0.1 + 4 * 0.03)
+
+
+def test_an_alarm_that_a_small_calibration_can_never_raise_is_not_fewer_alarms() -> None:
+    """Below 99 old images none fires at alpha 0.01, whatever the new ones are."""
+    for seed in range(20):
+        found = compare_scores(normal(60, 2 * seed), normal(1000, 2 * seed + 1, mean=0.4))
+        assert (found.alarms[1].old_threshold, found.alarms[1].direction) == (None, 0)
+        assert verdict(found) not in (Verdict.FEWER_HIGH, Verdict.HIGHER_FEWER_ALARMS) or found.alarms[0].direction < 0
 
 
 @pytest.mark.parametrize(("old_n", "new_n"), [(99, 99), (999, 400), (4909, 150)])
