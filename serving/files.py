@@ -55,20 +55,26 @@ def write_with_folders(contents: dict[Path, bytes]) -> None:
     made: list[Path] = []
     try:
         for path in contents:
-            for folder in reversed(_missing(path.parent)):
-                try:
-                    folder.mkdir()
-                except FileExistsError:  # another process was quicker: it is not ours to remove
-                    continue
-                made.append(folder)
+            make_folder(path.parent, made)
         write_together(contents)
     except BaseException:
-        for folder in reversed(made):
-            with contextlib.suppress(OSError):  # another process may have put something there
-                folder.rmdir()
+        remove_empty(made)
         raise
 
 
-def _missing(folder: Path) -> list[Path]:
-    """Return the folder and those above it that are not there, from the innermost."""
-    return [] if folder.exists() else [folder, *_missing(folder.parent)]
+def make_folder(folder: Path, made: list[Path]) -> None:
+    """Make a folder and those above it that are not there, and add them to ``made``. Raises OSError."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    for place in reversed(missing):
+        try:
+            place.mkdir()
+        except FileExistsError:  # another process was quicker: it is not ours to remove
+            continue
+        made.append(place)
+
+
+def remove_empty(made: list[Path]) -> None:
+    """Remove what ``make_folder`` made, but for folders into which something has been put."""
+    for folder in reversed(made):
+        with contextlib.suppress(OSError):
+            folder.rmdir()

@@ -34,7 +34,7 @@ _POLICY = (
 )
 # No string may become markup or code.
 _DEMO_POLICY = f"{_POLICY}; require-trusted-types-for 'script'; trusted-types 'none'"
-# Swagger UI writes styles into its markup, has icons in its style sheet, and shows an answer that is no text as a blob.
+# Swagger UI writes styles into its markup, and has icons in its style sheet.
 _API_POLICY = _POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'").replace(
     "img-src 'self'", "img-src 'self' data:"
 )

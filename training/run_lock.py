@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from serving.files import make_folder, remove_empty
 from training.progress import note
 from training.run_folder import RunError
 
@@ -28,24 +29,16 @@ def alone(folder: Path, patience: float = 0.0) -> Iterator[None]:
     of the lock is left behind, and no folder that was made for it and stayed empty. Where a file system has no locks it
     is held by nobody, which a note says. A second call in the same process is another holder.
     """
-    made = _make(folder)
+    made: list[Path] = []
     try:
+        try:
+            make_folder(folder, made)
+        except OSError as error:
+            raise _not_written(folder, error) from error
         with _held(folder / LOCK_FILE, patience):
             yield
     finally:
-        for empty in made:
-            with contextlib.suppress(OSError):
-                empty.rmdir()
-
-
-def _make(folder: Path) -> list[Path]:
-    """Make a folder and those above it; return what was made, the deepest first."""
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _not_written(folder, error) from error
-    return missing
+        remove_empty(made)
 
 
 @contextmanager

@@ -153,10 +153,10 @@ def _refusal(status: int) -> Part:
     if status == 503:
         headers |= _headers("Retry-After")
     if status == 431:  # answered below what numbers requests
-        headers = {}
+        del headers["X-Request-ID"]
     return {
         "description": " ".join(f"`{refusal.code}`: {refusal.when}" for refusal in refusals),
-        **({"headers": headers} if headers else {}),
+        "headers": headers,
         "content": {"application/json": media},
     }
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from tests.training.command_line import TINY
 from training.networks import build_network
 from training.recipe import Recipe
 from training.recipe_files import load_recipe
@@ -16,6 +17,11 @@ from training.run_folder import RunFolder, heads_of
 from training.training_run import in_distribution, load_split, training_indices
 
 CLASSES = ("cat", "dog", "horse")
+
+
+def tiny(recipe: str = "own-classifier-32", *more: str) -> Recipe:
+    """Return a recipe at scale smoke that trains for four steps on the photos of ``data_root``."""
+    return load_recipe(recipe, "smoke", [*TINY, "optimiser.epochs=2", *more])
 
 
 def write_images(folder: Path, count: int, brightness: int, seed: int) -> None:

@@ -126,31 +126,27 @@ def test_without_anything_to_measure_with_it_is_refused(root: Path) -> None:
         change_of(recipe, root, formula="transformation")
 
 
-def test_without_a_normal_test_image_it_is_refused(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "cifar10" / "test").mkdir(parents=True)
-    for name in ("cat", "dog"):
-        (tmp_path / "cifar10" / "test" / name).symlink_to(root / "cifar10" / "test" / name)
-    recipe = load_recipe("cifar10-one-class-transformations", "smoke", ["evaluation.ood=[]"])
-    with pytest.raises(DataError, match="horse"):
-        change_of(recipe, tmp_path, formula="transformation")
+def with_test_images_of(root: Path, folder: Path, *names: str) -> Path:
+    """Make a data root in ``folder`` whose test images are those of some classes of ``root``."""
+    (folder / "cifar10" / "test").mkdir(parents=True)
+    (folder / "cifar10" / "train").symlink_to(root / "cifar10" / "train")
+    for name in names:
+        (folder / "cifar10" / "test" / name).symlink_to(root / "cifar10" / "test" / name)
+    return folder
 
 
-def test_a_class_that_only_train_has_is_refused_before_anything_is_scored(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "cifar10" / "test").mkdir(parents=True)
-    (tmp_path / "cifar10" / "train").symlink_to(root / "cifar10" / "train")
-    for name in ("cat", "dog"):
-        (tmp_path / "cifar10" / "test" / name).symlink_to(root / "cifar10" / "test" / name)
-    recipe = load_recipe("cifar10-one-class-transformations", "smoke", ['evaluation.ood=["gaussian"]'])
+@pytest.mark.parametrize("ood", ["[]", '["gaussian"]'])
+def test_without_a_normal_test_image_it_is_refused(root: Path, tmp_path: Path, ood: str) -> None:
+    others = with_test_images_of(root, tmp_path, "cat", "dog")
+    recipe = load_recipe("cifar10-one-class-transformations", "smoke", [f"evaluation.ood={ood}"])
     with pytest.raises(DataError, match="hold none of class 'horse', which is what is normal: put some into cifar10/t"):
-        change_of(recipe, tmp_path, formula="transformation")
+        change_of(recipe, others, formula="transformation")
 
 
 def test_normal_images_alone_are_judged_by_the_sets(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "cifar10" / "test").mkdir(parents=True)
-    (tmp_path / "cifar10" / "train").symlink_to(root / "cifar10" / "train")
-    (tmp_path / "cifar10" / "test" / "horse").symlink_to(root / "cifar10" / "test" / "horse")
+    normal = with_test_images_of(root, tmp_path, "horse")
     recipe = load_recipe("cifar10-one-class-transformations", "smoke", ['evaluation.ood=["gaussian"]'])
-    assert set(change_of(recipe, tmp_path, formula="transformation").fp32) == {"ood_auroc_mean"}
+    assert set(change_of(recipe, normal, formula="transformation").fp32) == {"ood_auroc_mean"}
 
 
 def test_scores_that_are_not_finite_are_refused(root: Path) -> None:
